@@ -3,14 +3,16 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from flask import Flask
 from flask_migrate import Migrate
-from sqlalchemy import Dialect, Engine, event, make_url
+from sqlalchemy import Connection, Dialect, Engine, delete, event, make_url, select
 from sqlalchemy.orm import Session
 
+from webapp.db.tables import RevokedToken, ThrottleCounter
 from webapp.extensions import db
 from webapp.settings import Settings
 
@@ -91,6 +93,16 @@ def write_transaction() -> Iterator[Session]:
     except BaseException:
         session.rollback()
         raise
+
+
+def delete_expired(
+    connection: Connection, table: type[RevokedToken | ThrottleCounter], before: datetime
+) -> None:
+    """Delete the rows that expired before a time."""
+    (key,) = table.__table__.primary_key
+    # Rows that another process is deleting are passed over: two sweeps must not deadlock.
+    expired = select(key).where(table.expires_at < before).with_for_update(skip_locked=True)
+    connection.execute(delete(table).where(key.in_(expired)))
 
 
 def _open_existing(

@@ -1,0 +1,183 @@
+"""Tokens: issue them, revoke them, and tell whose they are."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from cachetools import TTLCache
+from flask import current_app
+from flask_jwt_extended import create_access_token, create_refresh_token
+from sqlalchemy import exists, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from webapp.db.engine import delete_expired
+from webapp.db.tables import RevokedToken, User, new_id, utc_now
+from webapp.errors import AuthenticationError
+from webapp.extensions import db
+from webapp.settings import Settings
+
+# Any: a JWT's claims are JSON.
+Claims = Mapping[str, Any]
+
+ISSUER: Final = "pellucid"
+LEEWAY_SECONDS: Final = 30
+# What is promised is 2 s from the change; reading the database and answering take their part.
+IDENTITY_CACHE_SECONDS: Final = 1.5
+# A clock that is set back by a day must not find a revocation gone that it needs again.
+REVOCATION_KEPT: Final = timedelta(days=2)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a token belongs to, as the database says now."""
+
+    user_id: str
+    email: str
+    role: str
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """What a client gets when it logs in or refreshes."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_in: int  # seconds until the access token expires
+    token_type: str = "Bearer"  # noqa: S105 (RFC 6750's name, not a secret)
+
+    def as_dict(self) -> dict[str, str | int]:
+        """Convert to the body of the answer."""
+        return asdict(self)
+
+
+_identities: TTLCache[str, Identity | str] = TTLCache(10_000, IDENTITY_CACHE_SECONDS)
+_identities_lock: Final = threading.Lock()
+
+
+def jwt_config(settings: Settings) -> dict[str, Any]:
+    """Choose flask-jwt-extended's configuration; the values' types are the library's."""
+    return {
+        "JWT_SECRET_KEY": settings.jwt_secret_key,
+        "JWT_ALGORITHM": "HS256",
+        "JWT_DECODE_ALGORITHMS": ["HS256"],
+        "JWT_TOKEN_LOCATION": ["headers"],
+        "JWT_ACCESS_TOKEN_EXPIRES": timedelta(seconds=settings.access_token_seconds),
+        "JWT_REFRESH_TOKEN_EXPIRES": timedelta(seconds=settings.refresh_token_seconds),
+        "JWT_ENCODE_ISSUER": ISSUER,
+        "JWT_DECODE_ISSUER": ISSUER,
+        "JWT_ENCODE_AUDIENCE": ISSUER,
+        "JWT_DECODE_AUDIENCE": ISSUER,
+        "JWT_DECODE_LEEWAY": LEEWAY_SECONDS,
+        "JWT_ENCODE_NBF": False,
+    }
+
+
+def issue_pair(user: User, sid: str | None = None) -> TokenPair:
+    """Issue an access and a refresh token, in a new session or in the one that is named."""
+    return _issue(user.id, sid or new_id())
+
+
+def refresh(claims: Claims) -> TokenPair:
+    """Exchange a refresh token, which is used up by that, for a new pair in its session."""
+    if claims.get("type") != "refresh":
+        raise AuthenticationError("a refresh token is needed here")
+    identity = _look_up(claims)
+    if isinstance(identity, str):
+        raise AuthenticationError(identity)
+    # The primary key decides between two requests that come with one token at the same time.
+    if not _insert(claims["jti"], identity.user_id, _expiry(claims)):
+        raise AuthenticationError("the refresh token was used already")
+    return _issue(identity.user_id, claims["sid"])
+
+
+def revoke(jti: str, user_id: str, expires_at: datetime) -> None:
+    """Refuse one token from now until it expires; refusing it twice is no error."""
+    _insert(jti, user_id, expires_at)
+
+
+def revoke_session(claims: Claims) -> None:
+    """Refuse every token of the session, including those that a refresh may be issuing now."""
+    last_refresh = utc_now() + current_app.config["JWT_REFRESH_TOKEN_EXPIRES"]
+    revoke(claims["sid"], claims["sub"], last_refresh)
+
+
+def identify(claims: Claims) -> Identity:
+    """Tell whose token this is, from a memory of less than 2 s or from the database.
+
+    Raises
+    ------
+    AuthenticationError : revoked, issued before the sessions were ended, or the user is gone
+    """
+    key = str(claims.get("jti"))
+    with _identities_lock:
+        known = _identities.get(key)
+    if known is None:
+        known = _look_up(claims)
+        with _identities_lock:
+            _identities[key] = known
+    if isinstance(known, str):
+        raise AuthenticationError(known)
+    return known
+
+
+def forget_identities() -> None:
+    """Look into the database again for the next token; other processes follow within 2 s."""
+    with _identities_lock:
+        _identities.clear()
+
+
+def _issue(user_id: str, sid: str) -> TokenPair:
+    # With the library's whole seconds, a token issued right after a change of password could
+    # not be told from one issued right before it (RFC 7519 §2: NumericDate may have a fraction).
+    claims = {"sid": sid, "iat": time.time()}
+    return TokenPair(
+        access_token=create_access_token(user_id, additional_claims=claims),
+        refresh_token=create_refresh_token(user_id, additional_claims=claims),
+        expires_in=int(current_app.config["JWT_ACCESS_TOKEN_EXPIRES"].total_seconds()),
+    )
+
+
+def _look_up(claims: Claims) -> Identity | str:
+    """Find the identity, or say why there is none."""
+    jti, sid, user_id, issued_at = (claims.get(name) for name in ("jti", "sid", "sub", "iat"))
+    if not (jti and sid and user_id and issued_at):
+        return "the token lacks a claim"
+    query = select(
+        User.email,
+        User.role,
+        User.disabled,
+        User.tokens_valid_after,
+        exists().where(RevokedToken.jti.in_([jti, sid])).label("revoked"),
+    ).where(User.id == user_id)
+    # Not the request's session: its connection would stay taken through a long prediction.
+    with db.engine.connect() as connection:
+        row = connection.execute(query).one_or_none()
+    if row is None:
+        return "the token's user does not exist any more"
+    if row.disabled:
+        return "the account is disabled"
+    if row.revoked:
+        return "the token was revoked"
+    if row.tokens_valid_after and issued_at < row.tokens_valid_after.timestamp():
+        return "the token is from before the password was changed"
+    return Identity(user_id, row.email, row.role)
+
+
+def _expiry(claims: Claims) -> datetime:
+    return datetime.fromtimestamp(claims["exp"], UTC)
+
+
+def _insert(jti: str, user_id: str, expires_at: datetime) -> bool:
+    """Insert a revocation; False if it was there. Drop the ones that nobody needs any more."""
+    row = insert(RevokedToken).values(jti=jti, user_id=user_id, expires_at=expires_at)
+    try:
+        with db.engine.begin() as connection:
+            connection.execute(row)
+            delete_expired(connection, RevokedToken, utc_now() - REVOCATION_KEPT)
+    except IntegrityError:
+        return False
+    forget_identities()
+    return True
