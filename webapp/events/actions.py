@@ -1,0 +1,46 @@
+"""What people did: one line for each action, whoever does it and however."""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from webapp.events import schema
+
+logger = logging.getLogger(__name__)
+
+# What was typed into an e-mail field may be a password; only an address is written.
+_EMAIL: Final = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
+
+
+def record_action(
+    action: str,
+    *,
+    outcome: str = "success",
+    reason: str | None = None,
+    details: Mapping[str, Any] | None = None,
+    email: str | None = None,
+    user_id: str | None = None,
+    actor: str | None = None,
+    **facts: Any,
+) -> None:
+    """Write a user action: INFO when it succeeded, WARNING when it did not."""
+    known = {
+        "reason": reason,
+        "details": dict(details) if details else None,
+        "email": email if email and _EMAIL.fullmatch(email) else None,
+        "user_id": user_id,
+        "actor": actor,
+    }
+    logger.log(
+        logging.INFO if outcome == "success" else logging.WARNING,
+        f"User action: {action}",
+        extra={
+            "event_type": schema.USER_ACTION,
+            "action": action,
+            "outcome": outcome,
+            **{name: value for name, value in known.items() if value is not None},
+            **facts,
+        },
+        stacklevel=2,
+    )

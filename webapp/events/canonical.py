@@ -1,0 +1,158 @@
+"""One request, one event: start → annotate → finish."""
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import Any, Final
+
+from webapp.events import redact, schema
+
+logger = logging.getLogger("webapp.request")
+
+HELD_RECORDS: Final = 200
+# A statement that runs so often in one request is most likely a query in a loop.
+REPEATED_QUERIES: Final = 5
+_WARN_STATUSES: Final = frozenset({401, 403, 429})
+
+
+class RequestEvent:
+    """What is known of the request that is being served.
+
+    ``context`` stands on every line written meanwhile, ``facts`` on the last one.
+    """
+
+    __slots__ = (
+        "context",
+        "db_duration",
+        "db_queries",
+        "exception",
+        "facts",
+        "finished",
+        "held",
+        "internal",
+        "opened",
+        "released",
+        "secrets",
+        "slow_seconds",
+        "statements",
+    )
+
+    def __init__(
+        self, context: dict[str, Any], *, slow_seconds: float, internal: bool = False
+    ) -> None:
+        self.opened = time.perf_counter()
+        self.context = context
+        self.facts: dict[str, Any] = {}
+        self.internal = internal
+        if internal:
+            context["internal"] = True
+        self.slow_seconds = slow_seconds
+        self.exception: BaseException | None = None
+        self.finished = False
+        # The flight recorder: records below the level of the log, written only if they matter.
+        self.held: deque[logging.LogRecord] = deque(maxlen=HELD_RECORDS)
+        self.released = False
+        self.secrets: set[str] = set()
+        self.db_queries = 0
+        self.db_duration = 0.0
+        self.statements: Counter[str] | None = None
+
+    def start(self, **facts: Any) -> None:
+        """Write the line that says that the request began."""
+        logger.log(
+            logging.DEBUG if self.internal else logging.INFO,
+            "Request started",
+            extra={"event_type": schema.REQUEST_STARTED, **facts},
+        )
+
+    def annotate(self, **facts: Any) -> None:
+        """Add facts to the request's last line."""
+        self.facts.update(facts)
+
+    def identify(self, user_id: str, role: str) -> None:
+        """Note who calls; from here on every line says so."""
+        self.context["user_id"] = user_id
+        self.context["role"] = role
+
+    def conceal(self, secrets: Iterable[str]) -> None:
+        """Never write these values on a line of this request."""
+        for secret in secrets:
+            self.secrets |= redact.spellings(secret)
+
+    def note_query(self, statement: str, seconds: float) -> None:
+        """Count one SQL statement and the time it took."""
+        self.db_queries += 1
+        self.db_duration += seconds
+        if self.statements is None:
+            self.statements = Counter()
+        self.statements[statement] += 1
+
+    def finish(self, status_code: int) -> float:
+        """Write the request's last line, once; return its duration in seconds."""
+        duration = time.perf_counter() - self.opened
+        if self.finished:
+            return duration
+        self.finished = True
+        unready = status_code == 503 and self.internal
+        failed = status_code >= 500 and not unready
+        slow = duration > self.slow_seconds
+        if failed or slow:
+            self._release()
+        facts = self._last_facts(status_code, duration)
+        if failed:
+            facts["event_type"] = schema.REQUEST_FAILED
+            logger.error("Request failed", exc_info=self.exception, extra=facts)
+        else:
+            noted = slow or unready or status_code in _WARN_STATUSES
+            usual = logging.DEBUG if self.internal else logging.INFO
+            logger.log(logging.WARNING if noted else usual, "Request completed", extra=facts)
+        return duration
+
+    def _last_facts(self, status_code: int, duration: float) -> dict[str, Any]:
+        facts = {
+            "event_type": schema.REQUEST_COMPLETED,
+            "status_code": status_code,
+            "duration": round(duration, 6),
+            "db_queries": self.db_queries,
+            "db_duration": round(self.db_duration, 6),
+            **self.facts,
+        }
+        if self.statements is not None:
+            statement, count = self.statements.most_common(1)[0]
+            if count >= REPEATED_QUERIES:
+                facts["db_repeated_query"] = statement[:200]
+                facts["db_repeated_count"] = count
+        return facts
+
+    def _release(self) -> None:
+        """Write the held records: the request turned out to matter."""
+        self.released = True
+        while self.held:
+            logging.getLogger().handle(self.held.popleft())
+
+
+_current: ContextVar[RequestEvent | None] = ContextVar("request_event", default=None)
+
+
+def current() -> RequestEvent | None:
+    """Find the event of the request that this thread or task works for."""
+    return _current.get()
+
+
+def enter(event: RequestEvent) -> None:
+    """Make this the current event."""
+    _current.set(event)
+
+
+def leave() -> None:
+    """Forget the current event."""
+    _current.set(None)
+
+
+def annotate(**facts: Any) -> None:
+    """Add facts to the current request's last line, if there is a request."""
+    event = _current.get()
+    if event is not None:
+        event.facts.update(facts)

@@ -1,0 +1,103 @@
+"""How records reach the log: the configuration of ``logging``, and whatever else could print."""
+
+import logging
+import logging.config
+import sys
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final
+
+from webapp.events import redact, threads, timing
+from webapp.events.recorder import FlightRecorder
+from webapp.events.rotation import SharedRotatingHandler
+from webapp.events.streams import STDERR, StreamHandler, stdout_handler
+from webapp.settings import SETTINGS, Settings
+
+logger = logging.getLogger("webapp.process")
+# These say at DEBUG what no request story needs.
+_TALKATIVE: Final = ("asyncio", "matplotlib", "PIL", "spectree", "urllib3")
+
+
+def configure(
+    settings: Settings,
+    *,
+    on_written: Callable[[str], None] = lambda level: None,
+    on_dropped: Callable[[str], None] = lambda level: None,
+    on_rotated: Callable[[], None] = lambda: None,
+) -> SharedRotatingHandler:
+    """Send every record of this process to the log; what was configured before is replaced."""
+    file_handler = SharedRotatingHandler(
+        settings.log_dir,
+        settings.log_segment_bytes,
+        on_written=on_written,
+        on_dropped=on_dropped,
+        on_rotated=on_rotated,
+    )
+    targets = [file_handler, stdout_handler(settings.log_stdout)]
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "handlers": {
+                "log": {
+                    "()": FlightRecorder,
+                    "threshold": settings.log_level,
+                    "targets": targets,
+                },
+                "stderr": {
+                    "()": StreamHandler,
+                    "level": "ERROR",
+                    "descriptor": STDERR,
+                    "json": True,
+                },
+            },
+            "root": {"level": "DEBUG", "handlers": ["log"]},
+            # A server that cannot start says so to whoever started it, too.
+            "loggers": {
+                "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": True},
+                "werkzeug": {"level": "INFO"},
+                **{name: {"level": "INFO"} for name in _TALKATIVE},
+            },
+        }
+    )
+    redact.remember(*_secrets(settings))
+    timing.set_slow_operation_seconds(settings.slow_operation_seconds)
+    return file_handler
+
+
+def _secrets(settings: Settings) -> list[str]:
+    values = [str(getattr(settings, spec.name)) for spec in SETTINGS if spec.metadata["secret"]]
+    return [value for value in values if value and not value.startswith("sqlite:")]
+
+
+def capture_everything() -> None:
+    """Log what would be printed as text: warnings, and exceptions that nobody caught.
+
+    For a process that serves; a command on a terminal keeps Python's own way.
+    """
+    logging.captureWarnings(True)
+    threads.inherit_context()
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+    sys.unraisablehook = _log_unraisable
+
+
+def _log_uncaught(
+    kind: type[BaseException], exception: BaseException, trace: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    logger.critical("Uncaught exception", exc_info=(kind, exception, trace))
+
+
+def _log_uncaught_in_thread(args: Any) -> None:
+    if args.exc_type is SystemExit:
+        return
+    exception = args.exc_value or args.exc_type()
+    logger.error("Uncaught exception in a thread", exc_info=exception)
+
+
+def _log_unraisable(args: Any) -> None:
+    exception = args.exc_value or args.exc_type()
+    logger.error("Exception that could not be raised", exc_info=exception)

@@ -1,0 +1,191 @@
+"""One log file that several processes share, rotate and never lose a line of.
+
+Every line is one ``write(2)`` to an ``O_APPEND`` descriptor under a shared ``flock``. Renaming
+takes the exclusive lock, and every writer checks under its lock that its descriptor still is the
+file of that name. So a closed segment can never be written to, and keeps its name for life.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import stat
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from webapp.events import streams
+from webapp.events.formatter import JsonFormatter
+from webapp.events.schema import ACTIVE_NAME
+
+_FOLDER_MODE: Final = 0o750
+_FILE_MODE: Final = 0o640
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_NEWLINE: Final = b"\n"
+
+
+class SharedRotatingHandler(logging.Handler):
+    """Append records to ``LOG_DIR/app.log``, together with any number of other processes.
+
+    Parameters
+    ----------
+    log_dir : folder of the log; made when it is missing
+    segment_bytes : size at which the file is renamed to ``app-<utc>-<pid>.jsonl``
+    on_written, on_dropped : called after each line written, or lost to the file, with its level
+    on_rotated : called after this process renamed the file
+    """
+
+    def __init__(
+        self,
+        log_dir: Path,
+        segment_bytes: int,
+        *,
+        on_written: Callable[[str], None] = lambda level: None,
+        on_dropped: Callable[[str], None] = lambda level: None,
+        on_rotated: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__()
+        self._log_dir = log_dir
+        self._path = str(log_dir / ACTIVE_NAME)
+        self._segment_bytes = segment_bytes
+        self._on_written, self._on_dropped, self._on_rotated = on_written, on_dropped, on_rotated
+        self._json = JsonFormatter()
+        self._mutex = threading.Lock()
+        self._fd = -1
+        self._inode = (-1, -1)
+        self._seq = 0
+        _handlers.add(self)
+
+    def createLock(self) -> None:  # noqa: N802 - the name in logging
+        """Make no lock: records are formatted in parallel, only the write is serialised."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; never raise into the program that logs."""
+        line = self._json.line(record)
+        rotated = False
+        with self._mutex:
+            # Numbered here, so that the numbers in the file are in order and have no gap
+            # unless a line was lost.
+            self._seq += 1
+            data = line[:-1] + b',"seq":%d}\n' % self._seq
+            try:
+                rotated = self._append(data)
+            except OSError as error:
+                self._close()
+                self._drop(data, record.levelname, error)
+                return
+        self._on_written(record.levelname)
+        if rotated:
+            self._on_rotated()
+
+    def check(self) -> str | None:
+        """Tell why the log cannot be written now, or None if it can."""
+        with self._mutex:
+            try:
+                self._lock_current()
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            except OSError as error:
+                self._close()
+                return error.strerror or errno.errorcode.get(error.errno or 0, "error")
+        room = os.statvfs(self._log_dir)
+        return None if room.f_bavail else os.strerror(errno.ENOSPC)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._mutex:
+            self._close()
+        super().close()
+
+    def after_fork(self) -> None:
+        """Give a forked child a descriptor, a mutex and numbers of its own.
+
+        A child that kept its parent's descriptor would share the parent's lock as well.
+        """
+        self._mutex = threading.Lock()
+        self._seq = 0
+        self._close()
+
+    def _append(self, data: bytes) -> bool:
+        size = self._lock_current()
+        try:
+            if size and os.pread(self._fd, 1, size - 1) != _NEWLINE:
+                # A writer was killed in the middle of a line, or one is writing right now;
+                # an empty line does no harm.
+                data = _NEWLINE + data
+            written = os.write(self._fd, data)
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        if written != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return size + written >= self._segment_bytes and self._rotate()
+
+    def _lock_current(self) -> int:
+        """Hold the shared lock on the file that has the name now; return its size."""
+        while True:
+            if self._fd < 0:
+                self._open()
+            fcntl.flock(self._fd, fcntl.LOCK_SH)
+            try:
+                named = os.stat(self._path)
+            except FileNotFoundError:
+                named = None
+            if named is not None and (named.st_dev, named.st_ino) == self._inode:
+                return named.st_size
+            self._close()
+
+    def _open(self) -> None:
+        try:
+            fd = os.open(self._path, _FLAGS, _FILE_MODE)
+        except FileNotFoundError:
+            os.makedirs(self._log_dir, _FOLDER_MODE, exist_ok=True)
+            fd = os.open(self._path, _FLAGS, _FILE_MODE)
+        opened = os.fstat(fd)
+        if not stat.S_ISREG(opened.st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file")
+        self._fd, self._inode = fd, (opened.st_dev, opened.st_ino)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)  # this gives up the lock as well
+            self._fd = -1
+
+    def _rotate(self) -> bool:
+        """Rename the full file, unless another process does or a writer is busy.
+
+        It does not wait: a writer that was stopped in the middle would stop every process. The
+        file is still too long at the next line, which tries again.
+        """
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        named = os.stat(self._path)
+        renamed = (named.st_dev, named.st_ino) == self._inode
+        if renamed:
+            now = datetime.fromtimestamp(time.time(), UTC)
+            name = f"app-{now:%Y%m%dT%H%M%S.%f}Z-{os.getpid()}.jsonl"
+            os.rename(self._path, self._log_dir / name)
+        self._close()
+        return renamed
+
+    def _drop(self, data: bytes, level: str, error: OSError) -> None:
+        """Say it on stderr instead, and count it."""
+        streams.write_if_room(streams.STDERR, data)
+        self._on_dropped(level)
+
+
+_handlers: weakref.WeakSet[SharedRotatingHandler] = weakref.WeakSet()
+
+
+def _reopen_after_fork() -> None:
+    for handler in list(_handlers):
+        handler.after_fork()
+
+
+os.register_at_fork(after_in_child=_reopen_after_fork)

@@ -1,0 +1,136 @@
+"""How long things take: operations by decorator, SQL by listener."""
+
+import functools
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, ParamSpec, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy import event as sqlalchemy_event
+
+from webapp.events import canonical, schema
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+DEFAULT_SLOW_SECONDS: Final = 1.0
+MAX_QUERY_CHARS: Final = 200
+_NOTES: Final = {
+    logging.DEBUG: (schema.LOG, "Finished"),
+    logging.WARNING: (schema.SLOW_OPERATION, "Slow"),
+    logging.ERROR: (schema.OPERATION_FAILED, "Failed"),
+}
+
+_slow_operation_seconds = DEFAULT_SLOW_SECONDS
+
+
+def set_slow_operation_seconds(seconds: float) -> None:
+    """Set from when on an operation counts as slow."""
+    global _slow_operation_seconds
+    _slow_operation_seconds = seconds
+
+
+def log_performance(operation: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Time a function, coroutine function or generator function under this name.
+
+    Its line is DEBUG when fast, WARNING when slow, ERROR with the traceback when it raises.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        timed = functools.partial(_timed, operation, function)
+        wrapper: Callable[..., Any]  # one of four, after what kind of function it wraps
+        if inspect.isasyncgenfunction(function):
+
+            async def wrapper(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Any]:
+                with timed():
+                    async for item in function(*args, **kwargs):
+                        yield item
+
+        elif inspect.iscoroutinefunction(function):
+
+            async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with timed():
+                    return await function(*args, **kwargs)
+
+        elif inspect.isgeneratorfunction(function):
+
+            def wrapper(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
+                with timed():
+                    return (yield from function(*args, **kwargs))
+
+        else:
+
+            def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with timed():
+                    return function(*args, **kwargs)
+
+        timed_function: Callable[P, R] = functools.wraps(function)(wrapper)
+        return timed_function
+
+    return decorate
+
+
+@contextmanager
+def _timed(operation: str, function: Callable[..., Any]) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    except GeneratorExit:
+        raise  # the consumer had enough: no failure
+    except Exception:
+        _note(logging.ERROR, operation, function, started, exc_info=True)
+        raise
+    slow = time.perf_counter() - started > _slow_operation_seconds
+    _note(logging.WARNING if slow else logging.DEBUG, operation, function, started)
+
+
+def _note(
+    level: int, operation: str, function: Callable[..., Any], started: float, exc_info: bool = False
+) -> None:
+    event_type, verb = _NOTES[level]
+    logger.log(
+        level,
+        f"{verb} {operation}",
+        exc_info=exc_info,
+        extra={
+            "event_type": event_type,
+            "operation": operation,
+            "function": function.__qualname__,
+            "duration": round(time.perf_counter() - started, 6),
+        },
+    )
+
+
+def watch_queries(engine: Engine, slow_seconds: float) -> None:
+    """Count and time the SQL of each request, and log what is slow: text, never parameters."""
+
+    @sqlalchemy_event.listens_for(engine, "before_cursor_execute")
+    def begin(
+        conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+    ) -> None:
+        if context is not None:
+            context.pellucid_began = time.perf_counter()
+
+    @sqlalchemy_event.listens_for(engine, "after_cursor_execute")
+    def end(
+        conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+    ) -> None:
+        if context is None:
+            return
+        duration = time.perf_counter() - context.pellucid_began
+        event = canonical.current()
+        if event is not None:
+            event.note_query(statement, duration)
+        if duration > slow_seconds:
+            logger.warning(
+                "Slow database query",
+                extra={
+                    "event_type": schema.SLOW_QUERY,
+                    "duration": round(duration, 6),
+                    "query": " ".join(statement.split())[:MAX_QUERY_CHARS],
+                },
+            )

@@ -1,0 +1,128 @@
+"""Prometheus metrics, counted beside the log for live scraping, over all workers."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+    multiprocess,
+    values,
+)
+
+MULTIPROC_DIR: Final = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+_slot = "0"
+
+
+def use_slot(slot: int) -> None:
+    """Count in the files of this worker slot.
+
+    Files go by slot and not by pid, so that a worker continues the files of the one that it
+    replaces: no counter falls, and no files pile up.
+    """
+    global _slot
+    _slot = str(slot)
+
+
+if MULTIPROC_DIR:
+    # Chosen before the first metric exists; the library's default is the pid.
+    values.ValueClass = values.MultiProcessValue(lambda: _slot)  # type: ignore[misc,assignment]
+
+REQUEST_SECONDS: Final = Histogram(
+    "http_server_request_duration_seconds",
+    "Time to answer a request.",
+    ["route", "method", "status"],
+)
+PREDICTIONS: Final = Counter(
+    "pellucid_predictions", "Predictions asked for.", ["model", "outcome"]
+)
+PREDICTION_ROWS: Final = Counter("pellucid_prediction_rows", "Rows predicted.", ["model"])
+PREDICTION_SECONDS: Final = Histogram(
+    "pellucid_prediction_duration_seconds", "Time in the estimator.", ["model"]
+)
+MODEL_LOAD_SECONDS: Final = Histogram(
+    "pellucid_model_load_duration_seconds", "Time to load a model.", ["outcome"]
+)
+LOG_RECORDS: Final = Counter("pellucid_log_records", "Lines written to the log.", ["level"])
+LOG_RECORDS_DROPPED: Final = Counter(
+    "pellucid_log_records_dropped", "Lines that could not be written to the log."
+)
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_request_children: dict[tuple[str, str, int], Histogram] = {}
+_prediction_children: dict[str, tuple[Counter, Counter, Histogram]] = {}
+_log_children: dict[str, Counter] = {}
+
+
+def observe_request(route: str, method: str, status_code: int, seconds: float) -> None:
+    """Count a request; labels are bounded: a client's own words are not among them."""
+    key = (route, method, status_code // 100)
+    child = _request_children.get(key)
+    if child is None:
+        known = method if method in _METHODS else "OTHER"
+        child = REQUEST_SECONDS.labels(route, known, f"{status_code // 100}xx")
+        if known == method:
+            _request_children[key] = child
+    child.observe(seconds)
+
+
+def observe_prediction(model: str, rows: int, seconds: float) -> None:
+    """Count a prediction that succeeded, its rows and its time in the estimator."""
+    children = _prediction_children.get(model)
+    if children is None:
+        children = _prediction_children[model] = (
+            PREDICTIONS.labels(model, "success"),
+            PREDICTION_ROWS.labels(model),
+            PREDICTION_SECONDS.labels(model),
+        )
+    predictions, rows_total, duration = children
+    predictions.inc()
+    rows_total.inc(rows)
+    duration.observe(seconds)
+
+
+def count_failed_prediction(model: str) -> None:
+    """Count a prediction that failed; an unknown model counts under an empty name."""
+    PREDICTIONS.labels(model, "failure").inc()
+
+
+def count_log_record(level: str) -> None:
+    """Count a line that was written."""
+    child = _log_children.get(level)
+    if child is None:
+        child = _log_children[level] = LOG_RECORDS.labels(level)
+    child.inc()
+
+
+def count_dropped_log_record(level: str) -> None:
+    """Count a line that was lost to the log."""
+    LOG_RECORDS_DROPPED.inc()
+
+
+def exposition() -> bytes:
+    """Write the metrics of all workers in Prometheus' text format."""
+    return generate_latest(_registry())
+
+
+def dropped_log_records() -> int:
+    """Sum the lines lost by all workers since the start."""
+    return int(_registry().get_sample_value("pellucid_log_records_dropped_total") or 0)
+
+
+def wipe(folder: Path) -> None:
+    """Forget what an earlier run of the server counted."""
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    for file in folder.glob("*.db"):
+        file.unlink()
+
+
+def _registry() -> CollectorRegistry:
+    if not MULTIPROC_DIR:
+        return REGISTRY
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry

@@ -1,0 +1,336 @@
+"""The registry: names, versions and owners of the models in the store."""
+
+import re
+import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from cachetools import TTLCache
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from webapp.db.engine import write_transaction
+from webapp.db.tables import ModelVersion, RegisteredModel, User, new_id, utc_now
+from webapp.errors import (
+    ConflictError,
+    InvalidInputError,
+    ModelNotFoundError,
+    PermissionDeniedError,
+)
+from webapp.events.timing import log_performance
+from webapp.extensions import db
+from webapp.ml.loading import judge
+from webapp.ml.passport import Passport
+from webapp.ml.store import Incoming, ModelStore
+from webapp.services.tokens import Identity
+from webapp.settings import Settings
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+MAX_DESCRIPTION_CHARS: Final = 2000
+LATEST: Final = "latest"
+# Promised is 2 s from a change to its effect in every worker; the answer takes its part.
+RESOLVED_CACHE_SECONDS: Final = 1.5
+
+
+@dataclass(frozen=True)
+class ResolvedVersion:
+    """The version that a reference names, with what a prediction needs to know of it."""
+
+    model_id: str
+    name: str
+    version: int
+    digest: str
+    state: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A registered model as its readers see it."""
+
+    id: str
+    name: str
+    description: str
+    shared: bool
+    owner_id: str
+    latest_version: int | None
+    created_at: datetime
+    updated_at: datetime
+    versions: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """What an accepted upload became."""
+
+    id: str
+    name: str
+    version: int
+    passport: Passport
+
+
+class Registry:
+    """The registered models, seen with the rights of a caller."""
+
+    def __init__(self, settings: Settings, store: ModelStore) -> None:
+        self._settings = settings
+        self._store = store
+        self._resolved: TTLCache[tuple[str, str], ResolvedVersion] = TTLCache(
+            10_000, RESOLVED_CACHE_SECONDS
+        )
+        self._lock = threading.Lock()
+
+    @log_performance("model_upload")
+    def add(
+        self, caller: Identity, incoming: Incoming, name: str, description: str | None
+    ) -> NewVersion:
+        """Judge an uploaded file; make it the next version of the caller's model of that name.
+
+        Raises
+        ------
+        InvalidInputError : the name or the description will not do
+        ModelRejectedError : the file was refused; nothing is left of it
+        """
+        check_name(name)
+        check_description(description)
+        passport = judge(
+            incoming.path,
+            max_features=self._settings.max_features,
+            trusted=self._settings.trusted_globals,
+        )
+        with self._store.exclusive():
+            incoming.keep()
+            model_id, version = self._insert(caller, name, description, passport)
+        self.forget()
+        return NewVersion(model_id, name, version, passport)
+
+    def resolve(self, caller: Identity, reference: str) -> ResolvedVersion:
+        """Find the version that ``id``, ``name``, ``id@3`` or ``name@latest`` names.
+
+        Another owner's private model is not found, as one that does not exist. What was found is
+        remembered for less than 2 s; what was not found is not.
+        """
+        key = (caller.user_id, reference)
+        with self._lock:
+            resolved = self._resolved.get(key)
+        if resolved is None:
+            resolved = self._find(caller, reference)
+            with self._lock:
+                self._resolved[key] = resolved
+        if resolved.state == "quarantined":
+            raise ConflictError("this version is quarantined: it crashed or stalled a worker")
+        return resolved
+
+    def forget(self) -> None:
+        """Look into the database again; other workers follow within 2 s."""
+        with self._lock:
+            self._resolved.clear()
+
+    def list_models(
+        self, caller: Identity, page: int, per_page: int
+    ) -> tuple[list[ModelInfo], int]:
+        """List the models that the caller may see, newest first, and count them all."""
+        visible = _visible_to(caller)
+        total = db.session.scalar(
+            select(func.count()).select_from(RegisteredModel).where(visible)
+        )
+        models = db.session.scalars(
+            select(RegisteredModel)
+            .where(visible)
+            .order_by(RegisteredModel.created_at.desc(), RegisteredModel.id.desc())
+            .limit(per_page)
+            .offset((page - 1) * per_page)
+        )
+        return [_info(model) for model in models], total or 0
+
+    def get_model(self, caller: Identity, reference: str) -> ModelInfo:
+        """Get a model with its versions and their passports."""
+        model = _get(caller, reference)
+        versions = [
+            {
+                "version": version.version,
+                "state": version.state,
+                "bytes": version.bytes,
+                "sha256": version.digest,
+                "created_at": version.created_at,
+                "passport": version.passport,
+            }
+            for version in model.versions
+        ]
+        return _info(model, versions)
+
+    def change(self, caller: Identity, reference: str, changes: Mapping[str, Any]) -> ModelInfo:
+        """Rename, describe, share or unshare a model of the caller's."""
+        model = _get_own(caller, reference)
+        if "name" in changes:
+            check_name(changes["name"])
+        check_description(changes.get("description"))
+        for attribute, value in changes.items():
+            setattr(model, attribute, value)
+        try:
+            db.session.commit()
+        except IntegrityError:
+            db.session.rollback()
+            raise ConflictError(
+                f"you have a model named {changes.get('name')} already", {"field": "name"}
+            ) from None
+        self.forget()
+        return _info(model)
+
+    def delete(self, caller: Identity, reference: str) -> ModelInfo:
+        """Delete a model of the caller's with all its versions, and the files nobody else has."""
+        with self._store.exclusive():
+            model = _get_own(caller, reference)
+            info = _info(model)
+            digests = {version.digest for version in model.versions}
+            db.session.delete(model)
+            db.session.commit()
+            kept = set(
+                db.session.scalars(
+                    select(ModelVersion.digest).where(ModelVersion.digest.in_(digests))
+                )
+            )
+            for digest in digests - kept:
+                self._store.delete(digest)
+        self.forget()
+        return info
+
+    def read_artifact(self, caller: Identity, reference: str) -> tuple[ResolvedVersion, bytes]:
+        """Read the file of a version of the caller's own, as it was uploaded."""
+        _get_own(caller, reference.partition("@")[0])
+        resolved = self._find(caller, reference)
+        return resolved, self._store.read(resolved.digest)
+
+    def _insert(
+        self, caller: Identity, name: str, description: str | None, passport: Passport
+    ) -> tuple[str, int]:
+        """Insert the version under the next number of its name, in one transaction."""
+        with write_transaction() as session:
+            model = session.scalar(
+                select(RegisteredModel)
+                .where(RegisteredModel.owner_id == caller.user_id, RegisteredModel.name == name)
+                .with_for_update()
+            )
+            if model is None:
+                # On PostgreSQL two first uploads of a name can meet here. The owner's row
+                # makes the second one wait, and see the first.
+                session.execute(select(User.id).where(User.id == caller.user_id).with_for_update())
+                model = session.scalar(
+                    select(RegisteredModel).where(
+                        RegisteredModel.owner_id == caller.user_id, RegisteredModel.name == name
+                    )
+                ) or RegisteredModel(id=new_id(), owner_id=caller.user_id, name=name, next_version=1)
+                session.add(model)
+                session.flush()
+            version = session.scalar(
+                update(RegisteredModel)
+                .where(RegisteredModel.id == model.id)
+                .values(next_version=RegisteredModel.next_version + 1, updated_at=utc_now())
+                .returning(RegisteredModel.next_version - 1)
+            )
+            assert version is not None  # noqa: S101 - the row is locked by this transaction
+            session.add(
+                ModelVersion(
+                    model_id=model.id,
+                    version=version,
+                    digest=passport.sha256,
+                    bytes=passport.bytes,
+                    state="ready",
+                    passport=passport.to_dict(),
+                )
+            )
+            model.latest_version = version
+            if description is not None:
+                model.description = description
+            return model.id, version
+
+    def _find(self, caller: Identity, reference: str) -> ResolvedVersion:
+        base, _, wanted = reference.partition("@")
+        model = _get(caller, base)
+        if wanted in {"", LATEST}:
+            number = model.latest_version
+        elif wanted.isdecimal() and len(wanted) < 10:
+            number = int(wanted)
+        else:
+            number = None
+        version = db.session.scalar(
+            select(ModelVersion).where(
+                ModelVersion.model_id == model.id, ModelVersion.version == number
+            )
+        )
+        if version is None:
+            raise ModelNotFoundError("the model has no such version")
+        return ResolvedVersion(
+            model.id, model.name, version.version, version.digest, version.state
+        )
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that could not stand in a path, or that looks like an id."""
+    if not NAME.fullmatch(name) or _is_id(name):
+        raise InvalidInputError(
+            "name must match [a-z0-9][a-z0-9._-]{0,63} and not look like a UUID",
+            {"field": "name"},
+        )
+
+
+def check_description(description: str | None) -> None:
+    """Refuse a description that is too long or has control characters."""
+    if description is None:
+        return
+    plain = description.replace("\n", "").replace("\t", "")
+    if len(description) > MAX_DESCRIPTION_CHARS or not all(
+        char.isprintable() for char in plain
+    ):
+        raise InvalidInputError(
+            f"description must be printable text of at most {MAX_DESCRIPTION_CHARS} characters",
+            {"field": "description"},
+        )
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _visible_to(caller: Identity) -> ColumnElement[bool]:
+    if caller.role == "admin":
+        return RegisteredModel.id.is_not(None)
+    return or_(RegisteredModel.owner_id == caller.user_id, RegisteredModel.shared)
+
+
+def _get(caller: Identity, reference: str) -> RegisteredModel:
+    """Get a model by its id, or by its name among the caller's own."""
+    if _is_id(reference):
+        named: ColumnElement[bool] = RegisteredModel.id == reference
+    else:
+        named = (RegisteredModel.owner_id == caller.user_id) & (RegisteredModel.name == reference)
+    model = db.session.scalar(select(RegisteredModel).where(named, _visible_to(caller)))
+    if model is None:
+        raise ModelNotFoundError("there is no such model, or it is not yours")
+    return model
+
+
+def _get_own(caller: Identity, reference: str) -> RegisteredModel:
+    model = _get(caller, reference)
+    if caller.role != "admin" and model.owner_id != caller.user_id:
+        raise PermissionDeniedError("only its owner and admins may do this with a model")
+    return model
+
+
+def _info(model: RegisteredModel, versions: list[dict[str, Any]] | None = None) -> ModelInfo:
+    return ModelInfo(
+        id=model.id,
+        name=model.name,
+        description=model.description,
+        shared=model.shared,
+        owner_id=model.owner_id,
+        latest_version=model.latest_version,
+        created_at=model.created_at,
+        updated_at=model.updated_at,
+        versions=versions or [],
+    )

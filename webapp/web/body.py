@@ -1,0 +1,76 @@
+"""The one reader of request bodies: media type, size, JSON, then the schema."""
+
+from typing import Any, TypeVar
+
+import orjson
+from flask import request
+from pydantic import BaseModel, ValidationError
+
+from webapp.errors import InvalidInputError, UnsupportedMediaTypeError
+from webapp.events import canonical, redact
+
+M = TypeVar("M", bound=BaseModel)
+_SHOWN_CHARS = 100
+
+
+def read_json(model: type[M]) -> M:
+    """Read the body of the current request.
+
+    Raises
+    ------
+    UnsupportedMediaTypeError : the body is not said to be JSON
+    InvalidInputError : it is not strict JSON or not of this shape; no value is repeated
+    """
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaTypeError(
+            "the body must be JSON: send Content-Type: application/json"
+        )
+    try:
+        content = orjson.loads(request.get_data(cache=False))
+    except orjson.JSONDecodeError as error:
+        raise InvalidInputError(
+            f"the body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        ) from None
+    _conceal_secrets(content)
+    return validate(model, content)
+
+
+def read_query(model: type[M]) -> M:
+    """Read the query string of the current request; each name may occur once."""
+    repeated = [name for name, values in request.args.lists() if len(values) > 1]
+    if repeated:
+        raise InvalidInputError(f"{repeated[0][:_SHOWN_CHARS]} may be given once only")
+    return validate(model, request.args.to_dict())
+
+
+def validate(model: type[M], content: Any) -> M:
+    """Check values against a schema.
+
+    Raises
+    ------
+    InvalidInputError : one message for all that is wrong, with ``details["errors"]``
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems = [
+            {
+                "field": ".".join(map(str, problem["loc"]))[:_SHOWN_CHARS] or "body",
+                "message": problem["msg"],
+            }
+            for problem in error.errors(
+                include_input=False, include_url=False, include_context=False
+            )[:20]
+        ]
+        summary = "; ".join(f"{problem['field']}: {problem['message']}" for problem in problems)
+        raise InvalidInputError(summary, {"errors": problems}) from None
+
+
+def _conceal_secrets(content: Any) -> None:
+    event = canonical.current()
+    if event is not None and isinstance(content, dict):
+        event.conceal(
+            value
+            for name, value in content.items()
+            if isinstance(value, str) and redact.is_sensitive(name)
+        )

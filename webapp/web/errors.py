@@ -1,0 +1,99 @@
+"""Every failure becomes a response here, and nowhere else."""
+
+from typing import Any, Final
+
+from flask import Flask, Response, jsonify, request
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.wrappers import Response as BaseResponse
+
+from webapp.errors import AppError, ServiceUnavailableError
+from webapp.web.hooks import current_event
+
+_UNKNOWN: Final = "the server failed; its log has the details under this request id"
+_DATABASE_AWAY: Final = "the database does not answer now"
+_RETRY_SECONDS: Final = 2
+
+
+def init_app(app: Flask) -> None:
+    """Register the handlers for named, HTTP, database and unknown failures."""
+    app.register_error_handler(AppError, _answer_app_error)
+    app.register_error_handler(HTTPException, _answer_http_exception)
+    for kind in (OperationalError, InterfaceError, PoolTimeoutError):
+        app.register_error_handler(kind, _answer_database_error)
+    app.register_error_handler(Exception, _answer_unknown)
+
+
+def failure(
+    status: int,
+    error: str,
+    message: str,
+    details: dict[str, Any] | None = None,
+    *,
+    reason: str | None = None,
+) -> Response:
+    """Make the response to a failure, in the form that its path asks for."""
+    event = current_event()
+    event.annotate(error=error, reason=reason or message)
+    if request.path.startswith("/v2/"):
+        body: dict[str, Any] = {"error": message}
+    else:
+        body = {
+            "success": False,
+            "error": error,
+            "message": message,
+            "details": details or {},
+            "request_id": event.context["request_id"],
+        }
+    response = jsonify(body)
+    response.status_code = status
+    return response
+
+
+def _answer_app_error(error: AppError) -> Response:
+    if error.status >= 500:
+        current_event().exception = error
+    response = failure(
+        error.status,
+        type(error).__name__,
+        error.message,
+        error.details,
+        reason=error.details.get("reason"),
+    )
+    if error.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    return response
+
+
+def _answer_http_exception(error: HTTPException) -> BaseResponse:
+    if error.code is None or error.code < 400:
+        return error.get_response()  # a redirect
+    if error.code >= 500:
+        current_event().exception = error
+    response = failure(error.code, type(error).__name__, _message(error))
+    for name, value in error.get_headers():
+        if name not in {"Content-Type", "Content-Length"}:
+            response.headers[name] = value  # Allow, Retry-After …
+    return response
+
+
+def _message(error: HTTPException) -> str:
+    if isinstance(error, RequestEntityTooLarge):
+        return "the body is larger than this route accepts"
+    if error.code == 404:
+        return f"there is no {request.method} {request.path[:200]}"
+    return error.description or error.name
+
+
+def _answer_database_error(error: Exception) -> Response:
+    current_event().exception = error
+    unavailable = ServiceUnavailableError(_DATABASE_AWAY, retry_after_seconds=_RETRY_SECONDS)
+    response = failure(unavailable.status, type(unavailable).__name__, unavailable.message)
+    response.headers["Retry-After"] = str(_RETRY_SECONDS)
+    return response
+
+
+def _answer_unknown(error: Exception) -> Response:
+    current_event().exception = error
+    return failure(500, "InternalServerError", _UNKNOWN)

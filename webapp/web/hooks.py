@@ -1,0 +1,132 @@
+"""The hooks that turn every request into one event."""
+
+import re
+from typing import Any, Final
+
+import uuid_utils
+from flask import Flask, Response, g, request
+
+from webapp import metrics
+from webapp.events import canonical, schema
+from webapp.settings import Settings
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+INTERNAL_ROUTES: Final = frozenset(
+    {"/healthz", "/readyz", "/metrics", "/static/<path:filename>"}
+)
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Register the hooks; before all others, so that theirs are inside the event."""
+    slow_seconds = settings.slow_request_seconds
+
+    def open_event() -> None:
+        event = _new_event(slow_seconds)
+        event.start(**_opening_facts())
+
+    def copy_status(response: Response) -> Response:
+        event = current_event(slow_seconds)
+        event.annotate(status_code=response.status_code)
+        if not response.is_streamed:
+            event.annotate(response_bytes=response.calculate_content_length())
+        response.headers["X-Request-ID"] = event.context["request_id"]
+        return response
+
+    def close_event(exception: BaseException | None) -> None:
+        event = current_event(slow_seconds)
+        if exception is not None:
+            event.exception = event.exception or exception
+            event.annotate(status_code=500)
+        if "finish_with_stream" not in g:
+            finish(event)
+        canonical.leave()
+
+    app.before_request(open_event)
+    app.after_request(copy_status)
+    app.teardown_request(close_event)
+
+
+def current_event(slow_seconds: float = 1.0) -> canonical.RequestEvent:
+    """Get the event of this request; make it where opening the request failed."""
+    return canonical.current() or _new_event(slow_seconds)
+
+
+def finish(event: canonical.RequestEvent) -> None:
+    """Write the event's last line and count the request."""
+    if event.finished:
+        return
+    status_code = event.facts.pop("status_code", 500)
+    seconds = event.finish(status_code)
+    context = event.context
+    metrics.observe_request(context["route"], context["method"], status_code, seconds)
+
+
+def finish_with_stream(response: Response) -> Response:
+    """Let the event of a streamed response end when its last byte has left."""
+    event = current_event()
+    g.finish_with_stream = True
+
+    def close() -> None:
+        canonical.enter(event)
+        finish(event)
+        canonical.leave()
+
+    response.call_on_close(close)
+    return response
+
+
+def _new_event(slow_seconds: float) -> canonical.RequestEvent:
+    environ = request.environ
+    sent_id = environ.get("HTTP_X_REQUEST_ID", "")
+    rule = request.url_rule
+    route = rule.rule if rule is not None else schema.UNMATCHED
+    context: dict[str, Any] = {
+        "request_id": sent_id if _REQUEST_ID.fullmatch(sent_id) else str(uuid_utils.uuid7()),
+        "method": environ["REQUEST_METHOD"],
+        "path": request.path,
+        "route": route,
+        "client_ip": environ.get("REMOTE_ADDR"),
+    }
+    if "HTTP_TRACEPARENT" in environ:
+        context |= _trace_context(environ["HTTP_TRACEPARENT"])
+    event = canonical.RequestEvent(
+        context, slow_seconds=slow_seconds, internal=route in INTERNAL_ROUTES
+    )
+    if "HTTP_COOKIE" in environ:
+        event.conceal(request.cookies.values())
+    if "HTTP_AUTHORIZATION" in environ:
+        _conceal_credentials(event, environ["HTTP_AUTHORIZATION"])
+    if environ.get("CONTENT_LENGTH"):
+        event.annotate(request_bytes=request.content_length)
+    canonical.enter(event)
+    return event
+
+
+def _opening_facts() -> dict[str, Any]:
+    environ = request.environ
+    facts = {"user_agent": environ.get("HTTP_USER_AGENT")}
+    if environ.get("QUERY_STRING"):
+        # Lists, which also keep repeated names: a query of `?level=ERROR` must not look like a
+        # line's own "level":"ERROR" to a byte search.
+        facts["query_params"] = request.args.to_dict(flat=False)
+    return facts
+
+
+def _conceal_credentials(event: canonical.RequestEvent, header: str) -> None:
+    # Tokens of ours are known by their shape; naming each would cost every line a second pass.
+    credentials = header.partition(" ")[2].strip()
+    if not credentials.startswith(("eyJ", "pel_")):
+        event.conceal([credentials, header])
+
+
+def _trace_context(header: str) -> dict[str, str]:
+    """Read a traceparent header (W3C Trace Context, section 3.2); an invalid one counts as none."""
+    match = _TRACEPARENT.fullmatch(header)
+    if match is None:
+        return {}
+    version, trace_id, span_id, rest = match.groups()
+    invalid = version == "ff" or set(trace_id) == {"0"} or set(span_id) == {"0"}
+    if invalid or (version == "00" and rest):
+        return {}
+    return {"trace_id": trace_id, "span_id": span_id}

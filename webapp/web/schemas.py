@@ -1,0 +1,174 @@
+"""The shapes of requests and answers, as pydantic models."""
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+
+T = TypeVar("T")
+
+
+class RequestBody(BaseModel):
+    """A request's shape: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class Credentials(RequestBody):
+    """Who logs in or registers."""
+
+    email: Annotated[StrictStr, Field(max_length=254, examples=["ada@example.com"])]
+    password: Annotated[StrictStr, Field(max_length=1024, examples=["correct horse battery"])]
+
+
+class ModelChanges(RequestBody):
+    """What may be changed of a registered model."""
+
+    name: Annotated[StrictStr, Field(examples=["iris"])] = ""
+    description: StrictStr = ""
+    shared: StrictBool = False
+
+
+class PredictRequest(RequestBody):
+    """Rows for a model: lists in the order of its features, or objects by feature name."""
+
+    model_config = ConfigDict(
+        extra="forbid", hide_input_in_errors=True, protected_namespaces=()
+    )
+
+    model_id: Annotated[StrictStr, Field(max_length=128, examples=["iris", "iris@3"])]
+    input_data: Annotated[list[Any], Field(examples=[[[5.1, 3.5, 1.4, 0.2]]])]
+    probabilities: StrictBool = False
+
+
+class UploadForm(BaseModel):
+    """The parts of an upload."""
+
+    file: Annotated[str, Field(json_schema_extra={"format": "binary"})]
+    name: Annotated[str, Field(examples=["iris"])]
+    description: str = ""
+
+
+class PageQuery(RequestBody):
+    """Which page of a list."""
+
+    page: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    per_page: Annotated[int, Field(ge=1, le=200)] = 50
+
+
+class WindowQuery(RequestBody):
+    """A stretch of time: `15m`, `24h`, `7d` ago, or ISO 8601."""
+
+    since: Annotated[str | None, Field(examples=["24h", "2026-01-31T10:00:00Z"])] = None
+    until: str | None = None
+
+
+class PerformanceQuery(WindowQuery):
+    """A stretch of time, and which endpoint."""
+
+    endpoint: Annotated[
+        str | None, Field(examples=["POST /api/v1/predictions/predict"])
+    ] = None
+
+
+class HistoryQuery(WindowQuery, PageQuery):
+    """A stretch of time and a page of it."""
+
+
+class Success(BaseModel, Generic[T]):
+    """Every success has its data in this envelope."""
+
+    success: Literal[True] = True
+    data: T
+
+
+class Failure(BaseModel):
+    """Every failure has this form."""
+
+    success: Literal[False] = False
+    error: Annotated[str, Field(examples=["ModelNotFoundError"])]
+    message: str
+    details: dict[str, Any]
+    request_id: str
+
+
+class Page(BaseModel, Generic[T]):
+    """One page of a list."""
+
+    items: list[T]
+    page: int
+    per_page: int
+    total: int
+
+
+class TokenPair(BaseModel):
+    """Tokens for the header `Authorization: Bearer …`."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["Bearer"]
+    expires_in: Annotated[int, Field(description="seconds until the access token expires")]
+
+
+class Account(BaseModel):
+    """An account."""
+
+    id: str
+    email: str
+    role: Literal["user", "admin"]
+
+
+class Registered(TokenPair):
+    """A new account with its first tokens."""
+
+    user: Account
+
+
+class Version(BaseModel):
+    """One version of a model."""
+
+    version: int
+    state: str
+    bytes: int
+    sha256: str
+    created_at: datetime
+    passport: dict[str, Any]
+
+
+class Model(BaseModel):
+    """A registered model."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    id: str
+    name: str
+    description: str
+    shared: bool
+    owner_id: str
+    latest_version: int | None
+    created_at: datetime
+    updated_at: datetime
+    versions: list[Version] = []
+
+
+class UploadedModel(BaseModel):
+    """What an accepted upload became."""
+
+    id: str
+    name: str
+    version: int
+    passport: dict[str, Any]
+
+
+class PredictResult(BaseModel):
+    """Predictions, in the order of the rows."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    predictions: list[Any]
+    probabilities: list[Any] | None = None
+    classes: list[Any] | None = None
+    model_id: str
+    model_version: int
+    rows: int
+    duration: Annotated[float, Field(description="seconds in the estimator")]

@@ -1,0 +1,82 @@
+"""Who calls: the token is checked before anything else of a request is looked at."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from flask import Flask, Response, g
+from flask_jwt_extended import JWTManager, get_jwt, verify_jwt_in_request
+
+from webapp.errors import PermissionDeniedError
+from webapp.services import tokens
+from webapp.services.tokens import Identity
+from webapp.web.errors import failure
+from webapp.web.hooks import current_event
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_CHALLENGE = 'Bearer realm="pellucid"'
+
+
+def init_app(app: Flask) -> None:
+    """Set up the tokens, with every one of the library's failures in our form.
+
+    Its callbacks bypass Flask's error handlers, and some of them would answer 422.
+    """
+    jwt = JWTManager(app)
+    jwt.unauthorized_loader(lambda reason: _unauthorized("a bearer token is needed"))
+    jwt.invalid_token_loader(lambda reason: _unauthorized(f"the token is invalid: {reason}"))
+    jwt.expired_token_loader(lambda header, claims: _unauthorized("the token has expired"))
+    jwt.revoked_token_loader(lambda header, claims: _unauthorized("the token was revoked"))
+    jwt.needs_fresh_token_loader(lambda header, claims: _unauthorized("a fresh token is needed"))
+    jwt.user_lookup_error_loader(lambda header, claims: _unauthorized("there is no such user"))
+    jwt.token_verification_failed_loader(
+        lambda header, claims: _unauthorized("the token's claims are wrong")
+    )
+
+
+def requires_user(view: Callable[P, R]) -> Callable[P, R]:
+    """Let a view be called only with a valid access token."""
+    return _guarded(view, refresh=False, admin=False)
+
+
+def requires_admin(view: Callable[P, R]) -> Callable[P, R]:
+    """Let a view be called only with an admin's valid access token."""
+    return _guarded(view, refresh=False, admin=True)
+
+
+def requires_refresh_token(view: Callable[P, R]) -> Callable[P, R]:
+    """Let a view be called only with a valid refresh token."""
+    return _guarded(view, refresh=True, admin=False)
+
+
+def caller() -> Identity:
+    """Get who calls; only in a guarded view."""
+    identity: Identity = g.identity
+    return identity
+
+
+def claims() -> dict[str, Any]:
+    """Get the claims of the token; only in a guarded view."""
+    return dict(get_jwt())
+
+
+def _guarded(view: Callable[P, R], *, refresh: bool, admin: bool) -> Callable[P, R]:
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        verify_jwt_in_request(refresh=refresh)
+        identity = tokens.identify(get_jwt())
+        current_event().identify(identity.user_id, identity.role)
+        g.identity = identity
+        if admin and identity.role != "admin":
+            raise PermissionDeniedError("this is for admins only")
+        return view(*args, **kwargs)
+
+    return guarded
+
+
+def _unauthorized(message: str) -> Response:
+    response = failure(401, "AuthenticationError", message)
+    response.headers["WWW-Authenticate"] = _CHALLENGE
+    return response

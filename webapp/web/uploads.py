@@ -1,0 +1,64 @@
+"""Uploads go to a private file of the store while they arrive, never into memory."""
+
+from typing import IO, Any, cast
+
+from flask import Request, current_app
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from webapp.errors import InvalidInputError, UnsupportedMediaTypeError
+from webapp.ml.store import Incoming
+from webapp.web.parts import Parts
+
+MULTIPART_OVERHEAD_BYTES = 64 * 1024
+
+
+class StreamingRequest(Request):
+    """A request whose uploaded files are received by the model store."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        parts = cast(Parts, current_app.extensions["pellucid"])
+        incoming = parts.store.receive()
+        self.received.append(incoming)
+        return cast(IO[bytes], incoming)
+
+    @property
+    def received(self) -> list[Incoming]:
+        """The files received so far, to be kept or discarded."""
+        files: list[Incoming] = self.__dict__.setdefault("_received", [])
+        return files
+
+
+def read_upload(request: StreamingRequest, max_bytes: int) -> tuple[Incoming, dict[str, str]]:
+    """Receive a multipart body with one file; return it and the text fields.
+
+    Raises
+    ------
+    UnsupportedMediaTypeError : the body is not multipart/form-data
+    RequestEntityTooLarge : it is larger than ``max_bytes``
+    InvalidInputError : no file in it, several, or unknown fields
+    """
+    if request.mimetype != "multipart/form-data":
+        raise UnsupportedMediaTypeError("the body must be multipart/form-data with a part `file`")
+    request.max_content_length = max_bytes + MULTIPART_OVERHEAD_BYTES
+    request.max_form_memory_size = MULTIPART_OVERHEAD_BYTES
+    request.max_form_parts = 8
+    fields: dict[str, Any] = request.form.to_dict()  # this reads the whole body
+    unknown = ({*request.files, *fields} - {"file", "name", "description"}) or (
+        {*request.files} - {"file"}
+    )
+    if unknown:
+        raise InvalidInputError(f"unknown field {sorted(unknown)[0][:100]}")
+    if len(request.received) != 1 or "file" not in request.files:
+        raise InvalidInputError("the part `file` must be one file", {"field": "file"})
+    incoming = request.received[0]
+    if incoming.bytes > max_bytes:
+        raise RequestEntityTooLarge
+    if "name" not in fields:
+        raise InvalidInputError("the field `name` is missing", {"field": "name"})
+    return incoming, fields
