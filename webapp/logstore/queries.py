@@ -1,0 +1,275 @@
+"""The named questions: each is one parameterised query that returns rows.
+
+The command line, the JSON endpoints and the HTML page only render what stands here. Times are
+ISO 8601 in UTC, as in the lines.
+"""
+
+# ruff: noqa: S608 - the SQL is made of the constants of this module; values are parameters
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from webapp.events import schema
+from webapp.logstore.files import ALL_TIME, Window
+from webapp.logstore.needle import find_events
+from webapp.logstore.reader import LogReader
+
+# One request is one such line, whatever else it wrote.
+_ISO: Final = "'%Y-%m-%dT%H:%M:%S.%fZ'"
+ENDS: Final = (schema.REQUEST_COMPLETED, schema.REQUEST_FAILED)
+_ENDS: Final = f"event_type IN {ENDS}"
+_REAL: Final = "internal IS NOT TRUE"
+_ENDPOINT: Final = f"concat(method, ' ', coalesce(route, '{schema.UNMATCHED}'))"
+REQUESTS: Final = f"(SELECT *, {_ENDPOINT} AS endpoint FROM events WHERE {_ENDS} AND {_REAL})"
+ALL_REQUESTS: Final = f"(SELECT *, {_ENDPOINT} AS endpoint FROM events WHERE {_ENDS})"
+
+
+@dataclass(frozen=True)
+class EndpointPerformance:
+    """How long one endpoint took; durations in seconds, quantiles exact."""
+
+    endpoint: str
+    count: int
+    avg: float
+    min: float
+    max: float
+    p50: float
+    p95: float
+    p99: float
+    error_rate: float
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Requests, and distinct users who made them."""
+
+    total_requests: int
+    total_users: int
+
+
+@dataclass(frozen=True)
+class UsageCount:
+    """How often something was used in the seconds that begin at ``start`` (UTC)."""
+
+    start: str
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Counts over time: requests per endpoint and user, predictions per model."""
+
+    bucket_seconds: int
+    endpoints: list[UsageCount] = field(default_factory=list)
+    users: list[UsageCount] = field(default_factory=list)
+    models: list[UsageCount] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ErrorGroup:
+    """Failures with one cause; a request counts once, however many lines it wrote."""
+
+    fingerprint: str
+    exception_type: str | None
+    message: str
+    endpoint: str | None
+    count: int
+    users: int
+    first_seen: str
+    last_seen: str
+    sample_request_id: str | None
+
+
+@dataclass
+class Attempt:
+    """One use of a request id: clients repeat ids when they try again."""
+
+    request_id: str
+    host: str
+    pid: int
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def end(self) -> dict[str, Any] | None:
+        """The line that ended it, or None if it never ended."""
+        return next((e for e in self.events if e.get("event_type") in ENDS), None)
+
+
+@dataclass(frozen=True)
+class PredictionRow:
+    """One prediction that was asked for."""
+
+    timestamp: str
+    request_id: str | None
+    user_id: str | None
+    model_id: str | None
+    model_name: str | None
+    model_version: int | None
+    rows: int | None
+    duration: float | None
+    outcome: str | None
+    reason: str | None
+
+
+def endpoint_performance(
+    reader: LogReader,
+    window: Window = ALL_TIME,
+    endpoint: str | None = None,
+    include_internal: bool = False,
+) -> list[EndpointPerformance]:
+    """Measure each endpoint, or one; ``error_rate`` is the share with a status ≥ 500.
+
+    Quantiles interpolate linearly between the nearest ranks (Hyndman & Fan type 7, the
+    default of NumPy).
+    """
+    source = ALL_REQUESTS if include_internal else REQUESTS
+    sql = f"""
+        SELECT endpoint, count(*), avg(duration), min(duration), max(duration),
+               quantile_cont(duration, 0.5), quantile_cont(duration, 0.95),
+               quantile_cont(duration, 0.99), count(*) FILTER (status_code >= 500) / count(*)
+        FROM {source} WHERE duration IS NOT NULL AND ($1 IS NULL OR endpoint = $1)
+        GROUP BY endpoint ORDER BY count(*) DESC, endpoint
+    """
+    return [EndpointPerformance(*row) for row in reader.rows(sql, [endpoint], window)]
+
+
+def top_endpoints(
+    reader: LogReader, window: Window = ALL_TIME, limit: int = 10
+) -> list[tuple[str, int]]:
+    """Count the requests of the most used endpoints."""
+    return _top(reader, "endpoint", window, limit)
+
+
+def top_users(
+    reader: LogReader, window: Window = ALL_TIME, limit: int = 10
+) -> list[tuple[str, int]]:
+    """Count the requests of the most active users."""
+    return _top(reader, "user_id", window, limit)
+
+
+def _top(reader: LogReader, column: str, window: Window, limit: int) -> list[tuple[str, int]]:
+    sql = f"""
+        SELECT {column}, count(*) FROM {REQUESTS} WHERE {column} IS NOT NULL
+        GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT $1
+    """
+    return [(name, count) for name, count in reader.rows(sql, [limit], window)]
+
+
+def totals(reader: LogReader, window: Window = ALL_TIME) -> Totals:
+    """Count requests and the distinct users who made them."""
+    sql = f"SELECT count(*), count(DISTINCT user_id) FROM {REQUESTS}"
+    return Totals(*reader.rows(sql, (), window)[0])
+
+
+def usage(reader: LogReader, window: Window = ALL_TIME, bucket_seconds: int = 3600) -> Usage:
+    """Count requests per endpoint and user, and predictions per model, over time."""
+    sql = f"""
+        WITH uses AS (
+            SELECT time_bucket(to_seconds($1), timestamp, TIMESTAMP '1970-01-01') AS start,
+                   CASE WHEN {_ENDS} THEN {_ENDPOINT} END AS endpoint,
+                   CASE WHEN {_ENDS} THEN user_id END AS "user",
+                   CASE WHEN event_type = '{schema.PREDICTION}' THEN model_id END AS model
+            FROM events WHERE ({_ENDS} OR event_type = '{schema.PREDICTION}') AND {_REAL}
+        )
+        SELECT strftime(start, {_ISO}), endpoint, "user", model, count(*) FROM uses
+        GROUP BY GROUPING SETS ((start, endpoint), (start, "user"), (start, model))
+        HAVING coalesce(endpoint, "user", model) IS NOT NULL
+        ORDER BY start, count(*) DESC, endpoint, "user", model
+    """
+    result = Usage(bucket_seconds)
+    for start, endpoint, user, model, count in reader.rows(sql, [bucket_seconds], window):
+        counts = result.endpoints if endpoint else result.users if user else result.models
+        counts.append(UsageCount(start, endpoint or user or model, count))
+    return result
+
+
+def error_groups(reader: LogReader, window: Window = ALL_TIME, limit: int = 50) -> list[ErrorGroup]:
+    """Group failures by fingerprint, the most frequent first.
+
+    A failure is a line at ERROR or above. Without an exception the error that was answered
+    names it, or else the message with its numbers taken out. A failing probe is a failure too.
+    """
+    sql = f"""
+        WITH failures AS (
+            SELECT coalesce(fingerprint, exception_type, error,
+                            regexp_replace(message, '[0-9]+', '#', 'g')) AS cause,
+                   coalesce(request_id, concat_ws(' ', host, pid, seq, timestamp)) AS one, *
+            FROM events
+            WHERE level IN ('ERROR', 'CRITICAL') OR event_type = '{schema.REQUEST_FAILED}'
+        ),
+        once AS (
+            SELECT cause, one, min(timestamp) AS seen, any_value(request_id) AS request_id,
+                   any_value(user_id) AS user_id, any_value(exception_type) AS exception_type,
+                   any_value(exception) AS exception, any_value(message) AS message,
+                   any_value(CASE WHEN route IS NOT NULL THEN {_ENDPOINT} END) AS endpoint
+            FROM failures GROUP BY cause, one
+        )
+        SELECT cause, any_value(exception_type), arg_max(exception, seen), arg_max(message, seen),
+               arg_max(endpoint, seen), count(*), count(DISTINCT user_id),
+               strftime(min(seen), {_ISO}), strftime(max(seen), {_ISO}), arg_max(request_id, seen)
+        FROM once GROUP BY cause ORDER BY count(*) DESC, max(seen) DESC LIMIT $1
+    """
+    return [
+        ErrorGroup(cause, kind, _last_line(exception) or message, *rest)
+        for cause, kind, exception, message, *rest in reader.rows(sql, [limit], window)
+    ]
+
+
+def _last_line(exception: str | None) -> str:
+    return exception.strip().rpartition("\n")[2] if exception else ""
+
+
+def request_story(reader: LogReader, request_id: str) -> list[Attempt]:
+    """Tell everything that happened under one request id, attempt by attempt."""
+    return attempts(find_events(reader, request_id))
+
+
+def attempts(events: Sequence[dict[str, Any]]) -> list[Attempt]:
+    """Tell apart the attempts that used one request id."""
+    current: dict[tuple[str, int], Attempt] = {}
+    found: list[Attempt] = []
+    for event in sorted(events, key=_place):
+        _, host, pid, _ = _place(event)
+        attempt = current.get((host, pid))
+        if attempt is None or _begins_anew(attempt, event):
+            attempt = current[host, pid] = Attempt(event["request_id"], host, pid)
+            found.append(attempt)
+        attempt.events.append(event)
+    return found
+
+
+def _place(event: dict[str, Any]) -> tuple[str, str, int, int]:
+    return (
+        event["timestamp"],
+        str(event.get("host")),
+        event.get("pid") or 0,
+        event.get("seq") or 0,
+    )
+
+
+def _begins_anew(attempt: Attempt, event: dict[str, Any]) -> bool:
+    event_type = event.get("event_type")
+    return event_type == schema.REQUEST_STARTED or (event_type in ENDS and attempt.end is not None)
+
+
+def predictions(
+    reader: LogReader,
+    user_id: str | None,
+    page: int,
+    per_page: int,
+    window: Window = ALL_TIME,
+) -> tuple[list[PredictionRow], int]:
+    """List the predictions of a user (None: of all), newest first, and count them all."""
+    mine = f"event_type = '{schema.PREDICTION}' AND ($1 IS NULL OR user_id = $1)"
+    columns = ", ".join(f'"{name}"' for name in PredictionRow.__dataclass_fields__)
+    columns = columns.replace('"timestamp"', f"strftime(events.timestamp, {_ISO})")
+    sql = f"""
+        SELECT {columns} FROM events WHERE {mine}
+        ORDER BY events.timestamp DESC, host, pid, seq DESC LIMIT $2 OFFSET $3
+    """
+    parameters = [user_id, per_page, (page - 1) * per_page]
+    rows = [PredictionRow(*row) for row in reader.rows(sql, parameters, window)]
+    count = f"SELECT count(*) FROM events WHERE {mine}"
+    return rows, reader.rows(count, [user_id], window)[0][0]
