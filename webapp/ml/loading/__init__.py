@@ -1,0 +1,23 @@
+"""From the bytes of an upload to a fitted estimator, or to a refusal that says why."""
+
+from typing import TYPE_CHECKING
+
+from webapp.ml.loading.judge import judge
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+__all__ = ["judge", "load_estimator"]
+
+
+def load_estimator(data: bytes, trusted: tuple[str, ...] = ()) -> "BaseEstimator":
+    """Load a fitted estimator from the bytes of a joblib file.
+
+    Raises
+    ------
+    ModelRejectedError : the bytes are no such file, or hold what the policy does not allow
+    """
+    # Importing scikit-learn takes a second, and the child that judges limits itself before it.
+    from webapp.ml.loading.loader import load_estimator as load  # noqa: PLC0415
+
+    return load(data, trusted)

@@ -1,0 +1,43 @@
+"""What is known about an accepted model: recorded at upload, read by everything later."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+FeatureKind = Literal["number", "text", "category"]
+
+
+@dataclass(frozen=True)
+class Passport:
+    """The facts of one model file, all of them JSON values; names as in scikit-learn.
+
+    ``accepts_nan`` says that every feature may be missing; where only some may, ``nan_features``
+    has their positions.
+    """
+
+    estimator: str
+    steps: list[str]
+    sklearn_version: str
+    sklearn_version_here: str
+    n_features_in_: int
+    feature_names_in_: list[str] | None
+    feature_kinds: list[FeatureKind]
+    accepts_nan: bool
+    nan_features: list[int]
+    classes_: list[Any] | None  # labels, or a list of labels per output
+    has_predict_proba: bool
+    n_outputs: int
+    load_seconds: float
+    memory_bytes: int
+    smoke_prediction: Any  # whatever the model answered to one made-up row
+    bytes: int
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Self:
+        """Read facts that ``to_dict`` returned."""
+        return cls(**{field.name: facts[field.name] for field in fields(cls)})

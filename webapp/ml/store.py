@@ -1,0 +1,169 @@
+"""The files of uploaded models, kept under the SHA-256 of their bytes."""
+
+import errno
+import fcntl
+import hashlib
+import io
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from webapp.errors import ModelLoadError, StorageFullError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+SUFFIX: Final = ".joblib"
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Incoming(io.FileIO):
+    """An upload on its way in: a new private file that hashes and counts what is written."""
+
+    def __init__(self, store: "ModelStore") -> None:
+        self._store = store
+        self._hash = hashlib.sha256()
+        self.bytes = 0
+        self.path = store.incoming / secrets.token_hex(16)
+        # "x": a file that somebody else put there is never opened.
+        super().__init__(self.path, "x+", opener=_open_private)
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the bytes written so far."""
+        return self._hash.hexdigest()
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Append all of the data; a raw file may write less than it was given."""
+        view = memoryview(data).cast("B")
+        if self.tell() != self.bytes:
+            raise io.UnsupportedOperation("an upload is written once, from start to end")
+        with _full_is_storage_error():
+            while view.nbytes:
+                written = super().write(view)
+                self._hash.update(view[:written])
+                self.bytes += written
+                view = view[written:]
+        return memoryview(data).nbytes
+
+    def keep(self) -> str:
+        """Make the upload a stored model that survives a crash; return its digest."""
+        digest = self.digest
+        with _full_is_storage_error():
+            _fsync(self.path)
+            self._store.adopt(self.path, digest)
+        self.close()
+        return digest
+
+    def discard(self) -> None:
+        """Remove the upload unless it was kept."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+class ModelStore:
+    """A folder of immutable model files: ``ab/abcd….joblib``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.incoming = root / "incoming"
+
+    def receive(self) -> Incoming:
+        """Open a new private file for an upload."""
+        with _full_is_storage_error():
+            self.incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return Incoming(self)
+
+    def path(self, digest: str) -> Path:
+        """Name the file of a stored model."""
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError("a digest is 64 hexadecimal digits in lower case")
+        return self.root / digest[:2] / f"{digest}{SUFFIX}"
+
+    def read(self, digest: str) -> bytes:
+        """Read a stored model once, and check the hash of the very bytes returned.
+
+        Raises
+        ------
+        ModelLoadError : the file is missing, unreadable or not what was stored
+        """
+        try:
+            data = self.path(digest).read_bytes()
+        except FileNotFoundError as error:
+            raise ModelLoadError("the stored file of this model is missing") from error
+        except OSError as error:
+            raise ModelLoadError("the stored file of this model cannot be read") from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise ModelLoadError("the stored file of this model is not the one that was uploaded")
+        return data
+
+    def delete(self, digest: str) -> None:
+        """Remove a stored model; one that is not there is fine."""
+        path = self.path(digest)
+        with suppress(FileNotFoundError):
+            path.unlink()
+            _fsync(path.parent)
+
+    def sweep(self, older_than_seconds: float = 3600) -> int:
+        """Remove what uploads that never ended left behind; return how many files."""
+        if not self.incoming.is_dir():
+            return 0
+        oldest = time.time() - older_than_seconds
+        removed = 0
+        for path in self.incoming.iterdir():
+            # Another process may keep, discard or sweep the same file meanwhile.
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime <= oldest:
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the store alone, over all processes, while files and the rows that name them change.
+
+        Otherwise a deletion could remove the file that an upload of the same bytes relies on.
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.root / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def adopt(self, path: Path, digest: str) -> None:
+        """Move a complete file into its place, and make the move durable."""
+        target = self.path(digest)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        path.replace(target)
+        _fsync(target.parent)
+        _fsync(self.root)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _full_is_storage_error() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFullError("there is no room left to store the upload") from error
+        raise
