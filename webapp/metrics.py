@@ -1,7 +1,6 @@
 """Prometheus metrics, counted beside the log for live scraping, over all workers."""
 
 import os
-from pathlib import Path
 from typing import Final
 
 from prometheus_client import (
@@ -15,7 +14,7 @@ from prometheus_client import (
 )
 
 MULTIPROC_DIR: Final = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-_slot = "0"
+_slot = "main"
 
 
 def use_slot(slot: int) -> None:
@@ -30,16 +29,14 @@ def use_slot(slot: int) -> None:
 
 if MULTIPROC_DIR:
     # Chosen before the first metric exists; the library's default is the pid.
-    values.ValueClass = values.MultiProcessValue(lambda: _slot)  # type: ignore[misc,assignment]
+    values.ValueClass = values.MultiProcessValue(lambda: _slot)  # type: ignore[no-untyped-call]
 
 REQUEST_SECONDS: Final = Histogram(
     "http_server_request_duration_seconds",
     "Time to answer a request.",
     ["route", "method", "status"],
 )
-PREDICTIONS: Final = Counter(
-    "pellucid_predictions", "Predictions asked for.", ["model", "outcome"]
-)
+PREDICTIONS: Final = Counter("pellucid_predictions", "Predictions asked for.", ["model", "outcome"])
 PREDICTION_ROWS: Final = Counter("pellucid_prediction_rows", "Rows predicted.", ["model"])
 PREDICTION_SECONDS: Final = Histogram(
     "pellucid_prediction_duration_seconds", "Time in the estimator.", ["model"]
@@ -111,13 +108,6 @@ def exposition() -> bytes:
 def dropped_log_records() -> int:
     """Sum the lines lost by all workers since the start."""
     return int(_registry().get_sample_value("pellucid_log_records_dropped_total") or 0)
-
-
-def wipe(folder: Path) -> None:
-    """Forget what an earlier run of the server counted."""
-    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    for file in folder.glob("*.db"):
-        file.unlink()
 
 
 def _registry() -> CollectorRegistry:

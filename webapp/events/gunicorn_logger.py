@@ -8,7 +8,7 @@ from webapp import settings
 from webapp.events import handlers
 
 
-class EventLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+class EventLogger(Logger):
     """Hand gunicorn's records to the log of the program."""
 
     def setup(self, cfg: Any) -> None:

@@ -57,6 +57,7 @@ def configure(
             "loggers": {
                 "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": True},
                 "werkzeug": {"level": "INFO"},
+                "alembic.runtime.plugins": {"level": "WARNING"},
                 **{name: {"level": "INFO"} for name in _TALKATIVE},
             },
         }

@@ -7,6 +7,7 @@ file of that name. So a closed segment can never be written to, and keeps its na
 
 import errno
 import fcntl
+import itertools
 import logging
 import os
 import stat
@@ -57,7 +58,7 @@ class SharedRotatingHandler(logging.Handler):
         self._mutex = threading.Lock()
         self._fd = -1
         self._inode = (-1, -1)
-        self._seq = 0
+        self._seq = _counter(self._path)
         _handlers.add(self)
 
     def createLock(self) -> None:  # noqa: N802 - the name in logging
@@ -71,8 +72,7 @@ class SharedRotatingHandler(logging.Handler):
         with self._mutex:
             # Numbered here, so that the numbers in the file are in order and have no gap
             # unless a line was lost.
-            self._seq += 1
-            data = line[:-1] + b',"seq":%d}\n' % self._seq
+            data = line[:-1] + b',"seq":%d}\n' % next(self._seq)
             try:
                 rotated = self._append(data)
             except OSError as error:
@@ -107,7 +107,7 @@ class SharedRotatingHandler(logging.Handler):
         A child that kept its parent's descriptor would share the parent's lock as well.
         """
         self._mutex = threading.Lock()
-        self._seq = 0
+        self._seq = _counter(self._path)
         self._close()
 
     def _append(self, data: bytes) -> bool:
@@ -181,9 +181,16 @@ class SharedRotatingHandler(logging.Handler):
 
 
 _handlers: weakref.WeakSet[SharedRotatingHandler] = weakref.WeakSet()
+# By file and not by handler: a process that configures its logging again goes on counting.
+_counters: dict[str, "itertools.count[int]"] = {}
+
+
+def _counter(path: str) -> "itertools.count[int]":
+    return _counters.setdefault(path, itertools.count(1))
 
 
 def _reopen_after_fork() -> None:
+    _counters.clear()
     for handler in list(_handlers):
         handler.after_fork()
 

@@ -4,7 +4,7 @@ import functools
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -41,37 +41,38 @@ def log_performance(operation: str) -> Callable[[Callable[P, R]], Callable[P, R]
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        timed = functools.partial(_timed, operation, function)
-        wrapper: Callable[..., Any]  # one of four, after what kind of function it wraps
-        if inspect.isasyncgenfunction(function):
-
-            async def wrapper(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Any]:
-                with timed():
-                    async for item in function(*args, **kwargs):
-                        yield item
-
-        elif inspect.iscoroutinefunction(function):
-
-            async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with timed():
-                    return await function(*args, **kwargs)
-
-        elif inspect.isgeneratorfunction(function):
-
-            def wrapper(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
-                with timed():
-                    return (yield from function(*args, **kwargs))
-
-        else:
-
-            def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with timed():
-                    return function(*args, **kwargs)
-
-        timed_function: Callable[P, R] = functools.wraps(function)(wrapper)
-        return timed_function
+        wrapper: Any = _wrapper(function, functools.partial(_timed, operation, function))
+        timed: Callable[P, R] = functools.wraps(function)(wrapper)
+        return timed
 
     return decorate
+
+
+def _wrapper(function: Any, timed: Callable[[], Any]) -> Any:
+    """Make a function of the same kind that runs the function while it is timed."""
+
+    async def asynchronous_generator(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        with timed():
+            async for item in function(*args, **kwargs):
+                yield item
+
+    async def coroutine(*args: Any, **kwargs: Any) -> Any:
+        with timed():
+            return await function(*args, **kwargs)
+
+    def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        with timed():
+            return (yield from function(*args, **kwargs))
+
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        with timed():
+            return function(*args, **kwargs)
+
+    if inspect.isasyncgenfunction(function):
+        return asynchronous_generator
+    if inspect.iscoroutinefunction(function):
+        return coroutine
+    return generator if inspect.isgeneratorfunction(function) else plain
 
 
 @contextmanager

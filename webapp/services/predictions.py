@@ -11,6 +11,7 @@ from webapp import metrics
 from webapp.db.tables import ModelVersion
 from webapp.errors import AppError, ModelLoadError, ModelNotFoundError, PayloadTooLargeError
 from webapp.events import schema
+from webapp.events.timing import log_performance
 from webapp.extensions import db
 from webapp.ml.cache import PredictorCache
 from webapp.ml.loading import load_estimator
@@ -61,8 +62,8 @@ class Predictions:
             version = self._registry.resolve(caller, reference)
             if len(input_data) > self._settings.max_rows:
                 raise PayloadTooLargeError(
-                    f"input_data has {len(input_data)} rows, more than the {self._settings.max_rows}"
-                    " that one request may have"
+                    f"input_data has {len(input_data)} rows; one request may have"
+                    f" {self._settings.max_rows}"
                 )
             predictor, cache_hit, load_seconds = self._cache.get(version.digest)
             prediction = predictor.predict(input_data, probabilities=probabilities)
@@ -72,6 +73,7 @@ class Predictions:
         _log_success(version, prediction, predictor.engine)
         return Served(prediction, version, cache_hit, load_seconds)
 
+    @log_performance("model_loading")
     def _load(self, digest: str) -> Predictor:
         started = time.perf_counter()
         row = db.session.execute(

@@ -133,9 +133,7 @@ class Registry:
     ) -> tuple[list[ModelInfo], int]:
         """List the models that the caller may see, newest first, and count them all."""
         visible = _visible_to(caller)
-        total = db.session.scalar(
-            select(func.count()).select_from(RegisteredModel).where(visible)
-        )
+        total = db.session.scalar(select(func.count()).select_from(RegisteredModel).where(visible))
         models = db.session.scalars(
             select(RegisteredModel)
             .where(visible)
@@ -221,7 +219,9 @@ class Registry:
                     select(RegisteredModel).where(
                         RegisteredModel.owner_id == caller.user_id, RegisteredModel.name == name
                     )
-                ) or RegisteredModel(id=new_id(), owner_id=caller.user_id, name=name, next_version=1)
+                ) or RegisteredModel(
+                    id=new_id(), owner_id=caller.user_id, name=name, next_version=1
+                )
                 session.add(model)
                 session.flush()
             version = session.scalar(
@@ -262,9 +262,7 @@ class Registry:
         )
         if version is None:
             raise ModelNotFoundError("the model has no such version")
-        return ResolvedVersion(
-            model.id, model.name, version.version, version.digest, version.state
-        )
+        return ResolvedVersion(model.id, model.name, version.version, version.digest, version.state)
 
 
 def check_name(name: str) -> None:
@@ -281,9 +279,7 @@ def check_description(description: str | None) -> None:
     if description is None:
         return
     plain = description.replace("\n", "").replace("\t", "")
-    if len(description) > MAX_DESCRIPTION_CHARS or not all(
-        char.isprintable() for char in plain
-    ):
+    if len(description) > MAX_DESCRIPTION_CHARS or not all(char.isprintable() for char in plain):
         raise InvalidInputError(
             f"description must be printable text of at most {MAX_DESCRIPTION_CHARS} characters",
             {"field": "description"},

@@ -1,9 +1,10 @@
-"""The one reader of request bodies: media type, size, JSON, then the schema."""
+"""The one reader of request bodies: media type, size, JSON, then the schema; and its opposite."""
 
 from typing import Any, TypeVar
 
 import orjson
 from flask import request
+from flask.json.provider import JSONProvider
 from pydantic import BaseModel, ValidationError
 
 from webapp.errors import InvalidInputError, UnsupportedMediaTypeError
@@ -11,6 +12,18 @@ from webapp.events import canonical, redact
 
 M = TypeVar("M", bound=BaseModel)
 _SHOWN_CHARS = 100
+
+
+class OrjsonProvider(JSONProvider):
+    """Write answers with orjson: strict, NaN as null, times in ISO 8601 with Z."""
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        """Serialise for Flask's ``jsonify`` and returned dicts."""
+        return orjson.dumps(obj, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z).decode()
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        """Parse strict JSON."""
+        return orjson.loads(s)
 
 
 def read_json(model: type[M]) -> M:

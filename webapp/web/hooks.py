@@ -12,9 +12,7 @@ from webapp.settings import Settings
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
-INTERNAL_ROUTES: Final = frozenset(
-    {"/healthz", "/readyz", "/metrics", "/static/<path:filename>"}
-)
+INTERNAL_ROUTES: Final = frozenset({"/healthz", "/readyz", "/metrics", "/static/<path:filename>"})
 
 
 def init_app(app: Flask, settings: Settings) -> None:

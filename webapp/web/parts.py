@@ -7,10 +7,10 @@ from flask import Flask, current_app
 
 from webapp.events.rotation import SharedRotatingHandler
 from webapp.logstore.reader import LogReader
+from webapp.ml.store import ModelStore
 from webapp.services.predictions import Predictions
 from webapp.services.registry import Registry
 from webapp.services.throttle import LoginThrottle
-from webapp.ml.store import ModelStore
 from webapp.settings import Settings
 
 _KEY: Final = "pellucid"

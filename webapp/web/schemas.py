@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
 T = TypeVar("T")
 
@@ -32,9 +32,7 @@ class ModelChanges(RequestBody):
 class PredictRequest(RequestBody):
     """Rows for a model: lists in the order of its features, or objects by feature name."""
 
-    model_config = ConfigDict(
-        extra="forbid", hide_input_in_errors=True, protected_namespaces=()
-    )
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
 
     model_id: Annotated[StrictStr, Field(max_length=128, examples=["iris", "iris@3"])]
     input_data: Annotated[list[Any], Field(examples=[[[5.1, 3.5, 1.4, 0.2]]])]
@@ -66,9 +64,7 @@ class WindowQuery(RequestBody):
 class PerformanceQuery(WindowQuery):
     """A stretch of time, and which endpoint."""
 
-    endpoint: Annotated[
-        str | None, Field(examples=["POST /api/v1/predictions/predict"])
-    ] = None
+    endpoint: Annotated[str | None, Field(examples=["POST /api/v1/predictions/predict"])] = None
 
 
 class HistoryQuery(WindowQuery, PageQuery):

@@ -44,9 +44,7 @@ def upload() -> tuple[dict[str, Any], int]:
     try:
         incoming, fields = read_upload(streaming, parts().settings.max_upload_bytes)
         about = {"sha256": incoming.digest, "bytes": incoming.bytes, "name": fields["name"][:64]}
-        new = parts().registry.add(
-            caller(), incoming, fields["name"], fields.get("description")
-        )
+        new = parts().registry.add(caller(), incoming, fields["name"], fields.get("description"))
     except AppError as error:
         reason = error.details.get("reason", error.message)
         record_action("upload_model", outcome="failure", reason=reason, details=about)
@@ -54,7 +52,11 @@ def upload() -> tuple[dict[str, Any], int]:
     finally:
         for file in streaming.received:
             file.discard()
-    facts = {"model_id": new.id, "model_name": new.name, "model_version": new.version}
+    facts: dict[str, Any] = {
+        "model_id": new.id,
+        "model_name": new.name,
+        "model_version": new.version,
+    }
     annotate(**facts)
     record_action("upload_model", details=about, **facts)
     return {"success": True, "data": asdict(new)}, 201
@@ -115,9 +117,7 @@ def download(model_id: str) -> Response:
     """Download the file of a version of yours, as it was uploaded."""
     version, data = parts().registry.read_artifact(caller(), model_id)
     annotate(model_id=version.model_id, model_version=version.version, bytes=len(data))
-    record_action(
-        "download_model", model_id=version.model_id, model_version=version.version
-    )
+    record_action("download_model", model_id=version.model_id, model_version=version.version)
     response = send_file(
         io.BytesIO(data),
         mimetype="application/octet-stream",

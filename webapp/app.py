@@ -1,0 +1,86 @@
+"""The factory: the program, put together in reading order."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from webapp import metrics
+from webapp import settings as configuration
+from webapp.cli.service import prepare
+from webapp.cli.users import users
+from webapp.db import engine
+from webapp.events import handlers, timing
+from webapp.events.rotation import SharedRotatingHandler
+from webapp.extensions import db
+from webapp.logstore.reader import LogReader
+from webapp.ml.store import ModelStore
+from webapp.services import tokens
+from webapp.services.predictions import Predictions
+from webapp.services.registry import Registry
+from webapp.services.throttle import LoginThrottle
+from webapp.settings import Settings
+from webapp.web import docs, errors, headers, hooks, security
+from webapp.web.blueprints import admin, auth, models, ops, predictions
+from webapp.web.body import OrjsonProvider
+from webapp.web.parts import Parts, attach
+from webapp.web.uploads import StreamingRequest
+
+
+def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
+    """Put the program together from its settings; ``overrides`` replace some, for tests."""
+    settings = (
+        configuration.load_or_exit() if overrides is None else configuration.load({}, overrides)
+    )
+    configuration.forget_secrets()
+    log_handler = handlers.configure(
+        settings,
+        on_written=metrics.count_log_record,
+        on_dropped=metrics.count_dropped_log_record,
+    )
+
+    app = Flask(__name__)
+    app.request_class = StreamingRequest
+    app.json = OrjsonProvider(app)
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_body_bytes,
+        TRUSTED_HOSTS=list(settings.allowed_hosts) or None,
+        PROPAGATE_EXCEPTIONS=False,
+        **tokens.jwt_config(settings),
+    )
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # Flask documents this way
+            app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops
+        )
+
+    hooks.init_app(app, settings)
+    errors.init_app(app)
+    security.init_app(app)
+    headers.init_app(app)
+    engine.init_app(app, settings)
+    with app.app_context():
+        timing.watch_queries(db.engine, settings.slow_query_seconds)
+
+    attach(app, _parts(settings, log_handler))
+    for module in (auth, models, predictions, admin, ops):
+        app.register_blueprint(module.blueprint)
+    docs.init_app(app)
+    app.cli.add_command(prepare)
+    app.cli.add_command(users)
+    return app
+
+
+def _parts(settings: Settings, log_handler: SharedRotatingHandler) -> Parts:
+    store = ModelStore(settings.instance_path / "models")
+    registry = Registry(settings, store)
+    return Parts(
+        settings=settings,
+        log_handler=log_handler,
+        reader=LogReader(settings.log_dir),
+        store=store,
+        registry=registry,
+        predictions=Predictions(settings, store, registry),
+        throttle=LoginThrottle(settings),
+    )

@@ -1,0 +1,81 @@
+"""For orchestrators and scrapers: liveness, readiness and Prometheus metrics."""
+
+import hmac
+import ipaddress
+from typing import Any
+
+from flask import Blueprint, Response, request
+from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy.exc import SQLAlchemyError
+
+from webapp import metrics as collectors
+from webapp.db.schema import current_revision_is_head
+from webapp.errors import AuthenticationError, PermissionDeniedError
+from webapp.extensions import db
+from webapp.web.hooks import current_event
+from webapp.web.parts import parts
+
+blueprint = Blueprint("ops", __name__)
+
+_FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
+
+
+@blueprint.get("/healthz")
+def healthz() -> dict[str, Any]:
+    """Say that this process answers."""
+    return {"status": "ok"}
+
+
+@blueprint.get("/readyz")
+def readyz() -> tuple[dict[str, Any], int]:
+    """Say whether requests can be served: 503 with the reason if not, degraded if the log is ill.
+
+    A log that cannot be written stops no request, so it does not take the service out of rotation.
+    """
+    database = _database_problem()
+    log = parts().log_handler.check()
+    dropped = collectors.dropped_log_records()
+    body = {
+        "status": "unavailable" if database else "degraded" if log else "ready",
+        "checks": {"database": database or "ok", "log": log or "ok"},
+        "log_records_dropped": dropped,
+    }
+    if database:
+        current_event().annotate(reason=database)
+    return body, 503 if database else 200
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Expose the metrics of all workers to whoever has the token, else to this machine."""
+    _check_scraper(parts().settings.metrics_token)
+    return Response(collectors.exposition(), content_type=CONTENT_TYPE_LATEST)
+
+
+def _database_problem() -> str | None:
+    try:
+        if current_revision_is_head(db.engine):
+            return None
+    except SQLAlchemyError:
+        current_event().annotate(error="ServiceUnavailableError")
+        return "the database does not answer"
+    return "the database has another schema than this program; run `flask prepare`"
+
+
+def _check_scraper(token: str) -> None:
+    if token:
+        sent = request.headers.get("Authorization", "")
+        if not hmac.compare_digest(sent.encode(), f"Bearer {token}".encode()):
+            raise AuthenticationError("the metrics need the bearer token METRICS_TOKEN")
+        return
+    # A reverse proxy on this machine makes every client look local; its header gives it away.
+    forwarded = any(name in request.headers for name in _FORWARDING)
+    if forwarded or not _is_loopback(request.remote_addr):
+        raise PermissionDeniedError("without METRICS_TOKEN only this machine may read the metrics")
+
+
+def _is_loopback(address: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(address or "").is_loopback
+    except ValueError:
+        return not address  # a unix socket has no address

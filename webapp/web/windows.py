@@ -1,0 +1,16 @@
+"""The window of time that a query asks about."""
+
+from datetime import UTC, datetime
+
+from webapp.errors import InvalidInputError
+from webapp.logstore.files import Window
+from webapp.logstore.reader import parse_window
+from webapp.web.schemas import WindowQuery
+
+
+def read_window(query: WindowQuery) -> Window:
+    """Read ``since`` and ``until``; without them the window is all time kept."""
+    try:
+        return parse_window(query.since, query.until, datetime.now(UTC))
+    except ValueError as error:
+        raise InvalidInputError(str(error), {"field": "since, until"}) from None
