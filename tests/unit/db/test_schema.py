@@ -1,0 +1,92 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from flask import Flask
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from tests.database import SQLITE, dispose, make_app
+from webapp.db import schema
+from webapp.db.engine import create_file
+from webapp.extensions import Base, db
+
+
+@pytest.fixture
+def empty_app(unmigrated_url: str) -> Iterator[Flask]:
+    app = make_app(unmigrated_url)
+    yield app
+    dispose(app)
+
+
+def is_head(app: Flask) -> bool:
+    with app.app_context():
+        return schema.current_revision_is_head(db.engine)
+
+
+def test_an_upgrade_makes_the_schema_current(empty_app: Flask):
+    schema.upgrade(empty_app)
+
+    assert is_head(empty_app)
+
+
+def test_a_second_upgrade_changes_nothing(empty_app: Flask):
+    schema.upgrade(empty_app)
+    schema.upgrade(empty_app)
+
+    assert is_head(empty_app)
+
+
+def test_the_migrations_make_the_tables_that_the_program_declares(app_context: Flask):
+    with db.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_two_upgrades_at_once_both_succeed(empty_app: Flask, unmigrated_url: str):
+    script = "import sys; from tests.database import migrate; migrate(sys.argv[1])"
+    upgrades = [
+        subprocess.Popen([sys.executable, "-c", script, unmigrated_url], stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+
+    ends = [(upgrade.communicate(timeout=60)[1], upgrade.returncode) for upgrade in upgrades]
+
+    assert [status for _, status in ends] == [0, 0], ends
+    assert is_head(empty_app)
+
+
+def test_a_schema_of_another_version_of_the_program_is_not_current(empty_app: Flask):
+    schema.upgrade(empty_app)
+    with empty_app.app_context(), db.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'future'"))
+
+    assert not is_head(empty_app)
+
+
+def test_a_database_without_tables_is_not_current(empty_app: Flask):
+    with empty_app.app_context():
+        create_file(db.engine)
+
+    assert not is_head(empty_app)
+
+
+def test_a_missing_file_is_an_error_and_not_an_old_schema(tmp_path: Path):
+    app = make_app(f"{SQLITE}{tmp_path / 'gone.db'}")
+
+    with pytest.raises(OperationalError):
+        is_head(app)
+
+
+def test_foreign_keys_are_checked_again_after_an_upgrade(tmp_path: Path):
+    app = make_app(f"{SQLITE}{tmp_path / 'pellucid.db'}")
+    schema.upgrade(app)
+
+    with app.app_context(), db.engine.connect() as connection:
+        assert connection.scalar(text("PRAGMA foreign_keys")) == 1
+    dispose(app)
