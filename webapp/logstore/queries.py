@@ -7,110 +7,33 @@ ISO 8601 in UTC, as in the lines.
 # ruff: noqa: S608 - the SQL is made of the constants of this module; values are parameters
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from webapp.events import schema
 from webapp.logstore.files import ALL_TIME, Window
+from webapp.logstore.filters import Condition
 from webapp.logstore.needle import find_events
 from webapp.logstore.reader import LogReader
+from webapp.logstore.rows import (
+    REQUEST_ENDS,
+    Attempt,
+    EndpointPerformance,
+    ErrorGroup,
+    LevelCount,
+    PredictionRow,
+    SlowRequest,
+    Totals,
+    Usage,
+    UsageCount,
+)
 
 # One request is one such line, whatever else it wrote.
 _ISO: Final = "'%Y-%m-%dT%H:%M:%S.%fZ'"
-ENDS: Final = (schema.REQUEST_COMPLETED, schema.REQUEST_FAILED)
-_ENDS: Final = f"event_type IN {ENDS}"
+_ENDS: Final = f"event_type IN {REQUEST_ENDS}"
 _REAL: Final = "internal IS NOT TRUE"
 _ENDPOINT: Final = f"concat(method, ' ', coalesce(route, '{schema.UNMATCHED}'))"
 REQUESTS: Final = f"(SELECT *, {_ENDPOINT} AS endpoint FROM events WHERE {_ENDS} AND {_REAL})"
 ALL_REQUESTS: Final = f"(SELECT *, {_ENDPOINT} AS endpoint FROM events WHERE {_ENDS})"
-
-
-@dataclass(frozen=True)
-class EndpointPerformance:
-    """How long one endpoint took; durations in seconds, quantiles exact."""
-
-    endpoint: str
-    count: int
-    avg: float
-    min: float
-    max: float
-    p50: float
-    p95: float
-    p99: float
-    error_rate: float
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Requests, and distinct users who made them."""
-
-    total_requests: int
-    total_users: int
-
-
-@dataclass(frozen=True)
-class UsageCount:
-    """How often something was used in the seconds that begin at ``start`` (UTC)."""
-
-    start: str
-    name: str
-    count: int
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Counts over time: requests per endpoint and user, predictions per model."""
-
-    bucket_seconds: int
-    endpoints: list[UsageCount] = field(default_factory=list)
-    users: list[UsageCount] = field(default_factory=list)
-    models: list[UsageCount] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class ErrorGroup:
-    """Failures with one cause; a request counts once, however many lines it wrote."""
-
-    fingerprint: str
-    exception_type: str | None
-    message: str
-    endpoint: str | None
-    count: int
-    users: int
-    first_seen: str
-    last_seen: str
-    sample_request_id: str | None
-
-
-@dataclass
-class Attempt:
-    """One use of a request id: clients repeat ids when they try again."""
-
-    request_id: str
-    host: str
-    pid: int
-    events: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def end(self) -> dict[str, Any] | None:
-        """The line that ended it, or None if it never ended."""
-        return next((e for e in self.events if e.get("event_type") in ENDS), None)
-
-
-@dataclass(frozen=True)
-class PredictionRow:
-    """One prediction that was asked for."""
-
-    timestamp: str
-    request_id: str | None
-    user_id: str | None
-    model_id: str | None
-    model_name: str | None
-    model_version: int | None
-    rows: int | None
-    duration: float | None
-    outcome: str | None
-    reason: str | None
 
 
 def endpoint_performance(
@@ -136,20 +59,22 @@ def endpoint_performance(
 
 
 def top_endpoints(
-    reader: LogReader, window: Window = ALL_TIME, limit: int = 10
+    reader: LogReader, window: Window = ALL_TIME, limit: int | None = 10
 ) -> list[tuple[str, int]]:
     """Count the requests of the most used endpoints."""
     return _top(reader, "endpoint", window, limit)
 
 
 def top_users(
-    reader: LogReader, window: Window = ALL_TIME, limit: int = 10
+    reader: LogReader, window: Window = ALL_TIME, limit: int | None = 10
 ) -> list[tuple[str, int]]:
     """Count the requests of the most active users."""
     return _top(reader, "user_id", window, limit)
 
 
-def _top(reader: LogReader, column: str, window: Window, limit: int) -> list[tuple[str, int]]:
+def _top(
+    reader: LogReader, column: str, window: Window, limit: int | None
+) -> list[tuple[str, int]]:
     sql = f"""
         SELECT {column}, count(*) FROM {REQUESTS} WHERE {column} IS NOT NULL
         GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT $1
@@ -185,7 +110,9 @@ def usage(reader: LogReader, window: Window = ALL_TIME, bucket_seconds: int = 36
     return result
 
 
-def error_groups(reader: LogReader, window: Window = ALL_TIME, limit: int = 50) -> list[ErrorGroup]:
+def error_groups(
+    reader: LogReader, window: Window = ALL_TIME, limit: int | None = 50
+) -> list[ErrorGroup]:
     """Group failures by fingerprint, the most frequent first.
 
     A failure is a line at ERROR or above. Without an exception the error that was answered
@@ -251,7 +178,9 @@ def _place(event: dict[str, Any]) -> tuple[str, str, int, int]:
 
 def _begins_anew(attempt: Attempt, event: dict[str, Any]) -> bool:
     event_type = event.get("event_type")
-    return event_type == schema.REQUEST_STARTED or (event_type in ENDS and attempt.end is not None)
+    return event_type == schema.REQUEST_STARTED or (
+        event_type in REQUEST_ENDS and attempt.end is not None
+    )
 
 
 def predictions(
@@ -273,3 +202,34 @@ def predictions(
     rows = [PredictionRow(*row) for row in reader.rows(sql, parameters, window)]
     count = f"SELECT count(*) FROM events WHERE {mine}"
     return rows, reader.rows(count, [user_id], window)[0][0]
+
+
+def search(
+    reader: LogReader, condition: Condition, window: Window = ALL_TIME, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Find the newest events that meet a condition, in the order of time."""
+    order = "timestamp DESC, host DESC, pid DESC, seq DESC"
+    found = reader.events(condition.sql, condition.parameters, window, order=order, limit=limit)
+    return found[::-1]
+
+
+def slow_requests(
+    reader: LogReader,
+    window: Window = ALL_TIME,
+    limit: int | None = 20,
+    user_id: str | None = None,
+) -> list[SlowRequest]:
+    """List the slowest requests."""
+    sql = f"""
+        SELECT strftime(timestamp, {_ISO}), endpoint, duration, status_code, db_duration,
+               predict_duration, model_load_duration, user_id, request_id
+        FROM {REQUESTS} WHERE duration IS NOT NULL AND ($1 IS NULL OR user_id = $1)
+        ORDER BY duration DESC, timestamp LIMIT $2
+    """
+    return [SlowRequest(*row) for row in reader.rows(sql, [user_id, limit], window)]
+
+
+def levels(reader: LogReader, window: Window = ALL_TIME) -> list[LevelCount]:
+    """Count events by level."""
+    sql = "SELECT level, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC, 1"
+    return [LevelCount(*row) for row in reader.rows(sql, (), window)]
