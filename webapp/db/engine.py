@@ -21,6 +21,7 @@ CONNECT_TIMEOUT_SECONDS: Final = 3
 POOL_TIMEOUT_SECONDS: Final = 5
 MIN_POOL_SIZE: Final = 5
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
+MIGRATION_LOCK: Final = 7065_1101  # PostgreSQL's advisory locks are numbers; this one is ours
 
 
 def init_app(app: Flask, settings: Settings) -> None:

@@ -103,6 +103,24 @@ def test_readers_go_on_while_a_writer_holds_the_lock(bare_app: Flask):
     assert seen[1] < 1
 
 
+def test_only_a_write_begins_a_transaction_and_takes_the_lock_with_it(
+    app_context: Flask, file: Path
+):
+    add_user()
+    with db.engine.connect() as connection:
+        statements: list[str] = []
+        driver = connection.connection.dbapi_connection
+        assert driver is not None
+        driver.set_trace_callback(statements.append)
+        connection.scalar(select(User.id))
+        connection.execute(update(User).values(role="admin"))
+        connection.commit()
+        driver.set_trace_callback(None)
+
+    assert [line.split()[0] for line in statements] == ["SELECT", "BEGIN", "UPDATE", "COMMIT"]
+    assert statements[1].strip() == "BEGIN IMMEDIATE"
+
+
 def test_writers_wait_for_each_other(bare_app: Flask):
     with bare_app.app_context():
         user_id = add_user().id

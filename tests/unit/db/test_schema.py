@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from tests.database import SQLITE, dispose, make_app
 from webapp.db import schema
-from webapp.db.engine import create_file
+from webapp.db.engine import MIGRATION_LOCK, create_file
 from webapp.extensions import Base, db
 
 
@@ -48,12 +49,23 @@ def test_the_migrations_make_the_tables_that_the_program_declares(app_context: F
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_two_upgrades_at_once_both_succeed(empty_app: Flask, unmigrated_url: str):
+def test_upgrades_wait_for_the_one_under_way(empty_app: Flask, unmigrated_url: str):
     script = "import sys; from tests.database import migrate; migrate(sys.argv[1])"
-    upgrades = [
-        subprocess.Popen([sys.executable, "-c", script, unmigrated_url], stderr=subprocess.PIPE)
-        for _ in range(2)
-    ]
+    with empty_app.app_context():
+        create_file(db.engine)
+        with db.engine.begin() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            upgrades = [
+                subprocess.Popen(
+                    [sys.executable, "-c", script, unmigrated_url], stderr=subprocess.PIPE
+                )
+                for _ in range(2)
+            ]
+            time.sleep(2)
+            assert [upgrade.poll() for upgrade in upgrades] == [None, None]
 
     ends = [(upgrade.communicate(timeout=60)[1], upgrade.returncode) for upgrade in upgrades]
 

@@ -6,10 +6,9 @@ from alembic import context
 from sqlalchemy import Connection
 
 from webapp.db import tables
-from webapp.db.engine import create_file
+from webapp.db.engine import MIGRATION_LOCK, create_file
 from webapp.extensions import Base, db
 
-ADVISORY_LOCK = 7065_1101  # any number of our own
 logger = logging.getLogger("webapp.db.migrations")
 
 
@@ -19,7 +18,7 @@ def lock(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
 
 
 def unlock(connection: Connection) -> None:
