@@ -92,15 +92,15 @@ def test_accounts_are_listed_as_json(run: Run):
 
 
 def test_accounts_are_listed_as_a_table(run: Run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "160")
-    create(run)
+    monkeypatch.setenv("COLUMNS", "80")
+    user_id = create(run).stdout.split()[-1]
     run("disable", ADA)
 
     result = run("list", "--format", "table")
 
     (line,) = (line for line in result.stdout.splitlines() if ADA in line)
-    assert "user" in line
-    assert "disabled" in line
+    assert line.split()[:3] == [ADA, "user", "disabled"]
+    assert user_id in line  # whole, to be copied
 
 
 def test_a_role_can_be_changed(cli: Flask, run: Run):

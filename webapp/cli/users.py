@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from flask.cli import AppGroup
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
@@ -153,9 +154,12 @@ def _as_row(user: User) -> dict[str, str | bool]:
 
 
 def _print_table(rows: list[dict[str, str | bool]]) -> None:
-    table = Table("E-mail", "Role", "State", "Created", "Id")
+    table = Table(box=box.SIMPLE)
+    table.add_column("E-mail", overflow="fold")
+    for heading in ("Role", "State", "Created", "Id"):
+        table.add_column(heading, no_wrap=True)
     for row in rows:
         state = "disabled" if row["disabled"] else "enabled"
-        cells = (row["email"], row["role"], state, row["created_at"], row["id"])
-        table.add_row(*map(str, cells))
+        day = str(row["created_at"]).partition("T")[0]
+        table.add_row(str(row["email"]), str(row["role"]), state, day, str(row["id"]))
     Console().print(table)
