@@ -156,10 +156,9 @@ def _as_row(user: User) -> dict[str, str | bool]:
 def _print_table(rows: list[dict[str, str | bool]]) -> None:
     table = Table(box=box.SIMPLE)
     table.add_column("E-mail", overflow="fold")
-    for heading in ("Role", "State", "Created", "Id"):
+    for heading in ("Role", "State", "Id"):
         table.add_column(heading, no_wrap=True)
     for row in rows:
         state = "disabled" if row["disabled"] else "enabled"
-        day = str(row["created_at"]).partition("T")[0]
-        table.add_row(str(row["email"]), str(row["role"]), state, day, str(row["id"]))
+        table.add_row(str(row["email"]), str(row["role"]), state, str(row["id"]))
     Console().print(table)
