@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -59,13 +60,19 @@ def unmigrated_url(tmp_path: Path) -> Iterator[str]:
         yield f"{SQLITE}{tmp_path / 'new' / 'pellucid.db'}"
 
 
+@contextmanager
+def migrated(folder: Path) -> Iterator[str]:
+    """Make a database with our tables: a file in the folder, or a schema of its own."""
+    server = os.environ.get("TEST_DATABASE_URL")
+    for url in _schema(server) if server else [f"{SQLITE}{folder / 'template.db'}"]:
+        migrate(url)
+        yield url
+
+
 @pytest.fixture(scope="session")
 def migrated_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A database with our tables: a file to copy, or a schema to empty."""
-    server = os.environ.get("TEST_DATABASE_URL")
-    folder = tmp_path_factory.mktemp("template")
-    for url in _schema(server) if server else [f"{SQLITE}{folder / 'template.db'}"]:
-        migrate(url)
+    with migrated(tmp_path_factory.mktemp("template")) as url:
         yield url
 
 

@@ -106,7 +106,7 @@ class RequestEvent:
             logger.error("Request failed", exc_info=self.exception, extra=facts)
         else:
             noted = slow or unready or status_code in _WARN_STATUSES
-            usual = logging.DEBUG if self.internal else logging.INFO
+            usual = logging.DEBUG if self.internal and status_code < 400 else logging.INFO
             logger.log(logging.WARNING if noted else usual, "Request completed", extra=facts)
         return duration
 

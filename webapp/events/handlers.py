@@ -57,7 +57,7 @@ def configure(
             "loggers": {
                 "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": True},
                 "werkzeug": {"level": "INFO"},
-                "alembic.runtime.plugins": {"level": "WARNING"},
+                "alembic": {"level": "WARNING"},  # readiness asks it each time
                 **{name: {"level": "INFO"} for name in _TALKATIVE},
             },
         }

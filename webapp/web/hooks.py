@@ -70,6 +70,7 @@ def finish_with_stream(response: Response) -> Response:
         finish(event)
         canonical.leave()
 
+    response.direct_passthrough = False  # with it, werkzeug never calls what we register here
     response.call_on_close(close)
     return response
 

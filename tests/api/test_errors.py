@@ -1,0 +1,156 @@
+"""Failures have one form, whatever went wrong, and each has its line."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from tests.world import World
+from webapp.services import accounts
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "error"),
+    [
+        ("GET", "//nothing/here", 404, "NotFound"),
+        ("GET", "nothing", 404, "NotFound"),
+        ("DELETE", "auth/login", 405, "MethodNotAllowed"),
+        ("FOO", "auth/login", 405, "MethodNotAllowed"),
+        ("GET", "//static/../../instance/jwt_secret_key", 404, "NotFound"),
+    ],
+)
+def test_unknown_routes_and_methods_are_answered_in_our_form(
+    world: World, method: str, path: str, status: int, error: str
+) -> None:
+    response = world.call(method, path)
+    assert response.status_code == status
+    assert response.json == {
+        "success": False,
+        "error": error,
+        "message": response.json["message"],
+        "details": {},
+        "request_id": response.headers["X-Request-ID"],
+    }
+    completed = world.last_event(response)
+    assert (completed["error"], completed["status_code"]) == (error, status)
+
+
+def test_unmatched_paths_share_one_route(world: World) -> None:
+    assert world.last_event(world.call("GET", "//a"))["route"] == "<unmatched>"
+
+
+def test_a_method_that_is_not_allowed_is_told_what_is(world: World) -> None:
+    assert "POST" in world.call("GET", "auth/login").headers["Allow"]
+
+
+def test_the_open_inference_paths_have_their_own_form(world: World) -> None:
+    response = world.call("GET", "//v2/models/x")
+    assert response.status_code == 404
+    assert list(response.json) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"{broken", "application/json", 400),
+        (b"", "application/json", 400),
+        (b"[1]", "application/json", 400),
+        (b'"text"', "application/json", 400),
+        (b"[" * 5000, "application/json", 400),
+        (b'{"model_id": "x", "input_data": "rows"}', "application/json", 400),
+        (b'{"model_id": 1, "input_data": []}', "application/json", 400),
+        (b'{"model_id": "x"}', "application/json", 400),
+        (b'{"model_id": "x", "input_data": [], "extra": 1}', "application/json", 400),
+        (b'{"model_id": "\\ud800", "input_data": []}', "application/json", 400),
+        (b"{}", "text/plain", 415),
+        (b"{}", "", 415),
+    ],
+)
+def test_bodies_that_do_not_match_are_refused(
+    served: World, body: bytes, content_type: str, status: int
+) -> None:
+    response = served.call(
+        "POST", "predictions/predict", served.owner, data=body, content_type=content_type
+    )
+    assert response.status_code == status
+    assert response.json["success"] is False
+    assert served.last_event(response)["status_code"] == status
+
+
+def test_a_body_over_the_limit_is_refused(database_url: str, tmp_path: Any) -> None:
+    small = World(tmp_path, database_url, max_body_bytes=1000)
+    response = small.predict("x", [[0.0] * 1000])
+    assert response.status_code == 413
+    assert small.last_event(response)["error"] == "RequestEntityTooLarge"
+    small.close()
+
+
+def test_no_answer_repeats_a_value_that_was_sent(world: World) -> None:
+    secret = "a-distinctive-value"
+    for body in ({"email": [secret]}, {"email": secret, "password": 5}, {secret: {secret: 1}}):
+        response = world.call("POST", "auth/login", json=body)
+        assert response.status_code == 400
+        assert f'"{secret}"' not in response.get_data(as_text=True).replace(
+            f'"field":"{secret}"', ""
+        )
+
+
+def test_a_wrong_role_is_forbidden(world: World) -> None:
+    for path in ("metrics", "performance", "usage", "errors", "requests/some-request"):
+        response = world.call("GET", f"admin/{path}", world.owner)
+        assert response.status_code == 403
+        assert response.json["error"] == "PermissionDeniedError"
+        completed = world.last_event(response)
+        assert completed["level"] == "WARNING"
+        assert completed["user_id"] == world.owner.id
+
+
+def test_an_unknown_failure_shows_nothing_and_logs_everything(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*args: Any) -> None:
+        raise KeyError("internal detail")
+
+    monkeypatch.setattr(accounts, "authenticate", explode)
+    body = {"email": "a@example.com", "password": "whatever it is"}
+    response = world.call("POST", "auth/login", json=body)
+    assert response.status_code == 500
+    assert response.json["error"] == "InternalServerError"
+    assert "internal detail" not in response.get_data(as_text=True)
+    failed = world.last_event(response)
+    assert failed["event_type"] == "request_failed"
+    assert failed["message"] == "Request failed"
+    assert failed["exception_type"] == "KeyError"
+    assert "internal detail" in failed["exception"]
+    assert "explode" in failed["exception"]
+
+
+def test_a_database_that_does_not_answer_is_503(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise OperationalError("SELECT 1", {}, Exception("server closed the connection"))
+
+    monkeypatch.setattr(accounts, "authenticate", fail)
+    body = {"email": "a@example.com", "password": "whatever it is"}
+    response = world.call("POST", "auth/login", json=body)
+    assert response.status_code == 503
+    assert response.json["error"] == "ServiceUnavailableError"
+    assert "Retry-After" in response.headers
+    assert world.last_event(response)["event_type"] == "request_failed"
+
+
+@pytest.mark.parametrize("sent", ["short", "x" * 65, "has space", "new\\nline-id", "'; DROP--"])
+def test_a_request_id_that_will_not_do_is_replaced(world: World, sent: str) -> None:
+    response = world.call("GET", "auth/me", headers={"X-Request-ID": sent})
+    assert response.headers["X-Request-ID"] != sent
+    assert len(response.headers["X-Request-ID"]) == 36
+
+
+def test_a_host_that_is_not_allowed_is_refused(database_url: str, tmp_path: Any) -> None:
+    strict = World(tmp_path, database_url, allowed_hosts=("pellucid.example",))
+    refused = strict.client.get("/healthz", headers={"Host": "evil.example"})
+    assert refused.status_code == 400
+    assert refused.json["success"] is False
+    assert strict.client.get("/healthz", headers={"Host": "pellucid.example"}).status_code == 200
+    strict.close()

@@ -1,0 +1,170 @@
+"""Uploading, reading, changing, deleting and downloading models."""
+
+import io
+import os
+import pickle
+from typing import Any
+
+import pytest
+
+from tests.estimators import diabetes_ridge, dump, iris_pipeline
+from tests.world import World
+
+ROW = [5.1, 3.5, 1.4, 0.2]
+
+
+def test_an_upload_becomes_a_version_with_a_passport(world: World) -> None:
+    response = world.upload("iris", iris_pipeline(), description="Fisher's irises")
+    assert response.status_code == 201
+    data = response.json["data"]
+    assert (data["name"], data["version"]) == ("iris", 1)
+    passport = data["passport"]
+    assert passport["estimator"] == "sklearn.pipeline.Pipeline"
+    assert passport["n_features_in_"] == 4
+    assert passport["classes_"] == [0, 1, 2]
+    assert passport["bytes"] == len(dump(iris_pipeline()))
+    (action,) = world.events(response, event_type="user_action")
+    assert (action["action"], action["outcome"]) == ("upload_model", "success")
+    assert action["details"]["sha256"] == passport["sha256"]
+    assert world.last_event(response)["model_id"] == data["id"]
+
+    again = world.upload("iris", iris_pipeline()).json["data"]
+    assert (again["id"], again["version"]) == (data["id"], 2)
+    model = world.call("GET", f"models/{data['id']}", world.owner).json["data"]
+    assert [version["version"] for version in model["versions"]] == [1, 2]
+    assert model["latest_version"] == 2
+    assert model["description"] == "Fisher's irises"
+
+
+def test_a_model_is_renamed_described_shared_and_deleted(world: World) -> None:
+    first = world.upload("iris", iris_pipeline()).json["data"]
+    world.upload("other", diabetes_ridge())
+    path = f"models/{first['id']}"
+    changed = world.call(
+        "PATCH", path, world.owner, json={"name": "flowers", "description": "now shared"}
+    )
+    assert changed.json["data"]["name"] == "flowers"
+    assert world.call("GET", "models/iris", world.owner).status_code == 404
+    assert world.call("PATCH", path, world.owner, json={"name": "other"}).status_code == 409
+    assert world.call("PATCH", path, world.owner, json={"name": "No!"}).status_code == 400
+    assert world.call("PATCH", path, world.owner, json={"owner_id": "x"}).status_code == 400
+
+    stranger = world.stranger
+    assert world.call("GET", path, stranger).status_code == 404
+    world.call("PATCH", path, world.owner, json={"shared": True})
+    assert world.call("GET", path, stranger).status_code == 200
+    assert world.predict(first["id"], [ROW], stranger).status_code == 200
+    for method, options in (("PATCH", {"json": {"name": "mine"}}), ("DELETE", {})):
+        refused = world.call(method, path, stranger, **options)
+        assert refused.status_code == 403
+        assert refused.json["error"] == "PermissionDeniedError"
+    assert world.call("GET", f"{path}/download", stranger).status_code == 403
+
+    assert world.call("DELETE", path, world.owner).status_code == 200
+    assert world.predict(first["id"], [ROW]).status_code == 404
+    files = {path.name for path in world.parts.store.root.rglob("*.joblib")}
+    assert len(files) == 1, "the other model's file stays, this one's is gone"
+
+
+def test_admins_may_read_and_delete_what_others_own(world: World) -> None:
+    model_id = world.upload("iris", iris_pipeline()).json["data"]["id"]
+    assert world.call("GET", f"models/{model_id}", world.admin).status_code == 200
+    assert world.call("DELETE", f"models/{model_id}", world.admin).status_code == 200
+
+
+def test_the_list_has_pages_and_only_what_the_caller_may_see(served: World) -> None:
+    first = served.call("GET", "models?per_page=2", served.owner).json["data"]
+    assert [item["name"] for item in first["items"]] == ["diabetes", "cancer"]
+    assert (first["page"], first["per_page"], first["total"]) == (1, 2, 3)
+    second = served.call("GET", "models?per_page=2&page=2", served.owner).json["data"]
+    assert [item["name"] for item in second["items"]] == ["iris"]
+    assert served.call("GET", "models", served.stranger).json["data"]["items"] == []
+    assert served.call("GET", "models?per_page=0", served.owner).status_code == 400
+    assert served.call("GET", "models?pages=1", served.owner).status_code == 400
+
+
+def test_a_download_is_the_file_as_it_was_uploaded(served: World) -> None:
+    response = served.call("GET", "models/iris/download", served.owner)
+    assert response.status_code == 200
+    assert response.data == dump(iris_pipeline())
+    assert "iris-1.joblib" in response.headers["Content-Disposition"]
+    response.close()
+    assert served.last_event(response)["status_code"] == 200
+
+
+class _Harmful:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("pwned-by-a-model",)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"not a model", "invalid_file"),
+        (b"", "invalid_file"),
+        (dump(iris_pipeline())[:-20], "truncated"),
+        (dump({"a": 1}), "not_an_estimator"),
+        (pickle.dumps(_Harmful()), "global_not_allowed"),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused_and_leaves_nothing(
+    world: World, content: bytes, reason: str
+) -> None:
+    response = world.upload("bad", content)
+    assert response.status_code == 422
+    assert response.json["error"] == "ModelRejectedError"
+    assert response.json["details"]["reason"] == reason
+    (action,) = world.events(response, event_type="user_action")
+    assert (action["outcome"], action["reason"]) == ("failure", reason)
+    assert len(action["details"]["sha256"]) == 64
+    assert world.call("GET", "models", world.owner).json["data"]["total"] == 0
+    assert not list(world.parts.store.root.rglob("*.joblib"))
+    assert not list(world.parts.store.incoming.iterdir())
+    assert not os.path.exists("pwned-by-a-model")
+
+
+def test_an_upload_over_the_limit_is_refused(database_url: str, tmp_path: Any) -> None:
+    small = World(tmp_path, database_url, max_upload_bytes=1000)
+    for size in (1001, 200_000):
+        response = small.upload("big", bytes(size))
+        assert response.status_code == 413
+        assert response.json["error"] == "RequestEntityTooLarge"
+    assert list(small.parts.store.incoming.iterdir()) == []
+    small.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "says"),
+    [
+        ({"name": "iris"}, 400, "file"),
+        ({"file": (io.BytesIO(b"x"), "m")}, 400, "name"),
+        ({"file": (io.BytesIO(b"x"), "m"), "name": "Bad Name"}, 400, "name"),
+        ({"file": (io.BytesIO(b"x"), "m"), "name": "iris", "owner_id": "x"}, 400, "owner_id"),
+        (
+            {"file": (io.BytesIO(b"x"), "m"), "name": "01a20da4-0e78-709b-83bd-463b7c3a7006"},
+            400,
+            "UUID",
+        ),
+        (b"raw bytes", 415, "multipart"),
+    ],
+)
+def test_an_upload_that_does_not_match_is_refused(
+    world: World, data: Any, status: int, says: str
+) -> None:
+    content_type = "text/plain" if isinstance(data, bytes) else "multipart/form-data"
+    response = world.call(
+        "POST", "models/upload", world.owner, data=data, content_type=content_type
+    )
+    assert response.status_code == status
+    assert says in response.json["message"]
+
+
+def test_a_model_whose_file_changed_on_disk_is_never_served(world: World) -> None:
+    passport = world.upload("iris", iris_pipeline()).json["data"]["passport"]
+    world.parts.store.path(passport["sha256"]).write_bytes(dump(diabetes_ridge()))
+    response = world.predict("iris", [ROW])
+    assert response.status_code == 500
+    assert response.json["error"] == "ModelLoadError"
+    assert str(world.parts.store.root) not in response.get_data(as_text=True)
+    (failed,) = world.events(response, event_type="model_load_failed")
+    assert failed["level"] == "ERROR"
