@@ -32,7 +32,12 @@ control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:
-    """Begin new counts."""
+    """Refuse a database that will not do, and begin new counts."""
+    from webapp.db.schema import check_before_start
+
+    problem = check_before_start(settings)
+    if problem is not None:
+        configuration.exit_with(problem)
     metrics_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
     for file in metrics_dir.glob("*.db"):
         file.unlink()

@@ -20,9 +20,9 @@ from webapp import metrics
 from webapp.app import create_app
 from webapp.events import canonical, handlers
 from webapp.extensions import db
+from webapp.parts import Parts
 from webapp.services import accounts, tokens
 from webapp.settings import Settings
-from webapp.web.parts import Parts
 
 API = "/api/v1"
 PASSWORD = "correct horse battery staple"

@@ -16,6 +16,7 @@ from webapp.events.rotation import SharedRotatingHandler
 from webapp.extensions import db
 from webapp.logstore.reader import LogReader
 from webapp.ml.store import ModelStore
+from webapp.parts import Parts, attach
 from webapp.services import tokens
 from webapp.services.predictions import Predictions
 from webapp.services.registry import Registry
@@ -24,7 +25,6 @@ from webapp.settings import Settings
 from webapp.web import docs, errors, headers, hooks, security
 from webapp.web.blueprints import admin, auth, models, ops, predictions
 from webapp.web.body import OrjsonProvider
-from webapp.web.parts import Parts, attach
 from webapp.web.uploads import StreamingRequest
 
 

@@ -1,18 +1,16 @@
 import json
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from click.testing import Result
 from flask import Flask
 
-from tests.database import bare_app, database_url, dispose, make_app, migrated_url
+from tests.database import dispose, make_app
+from tests.world import World
 from webapp.cli.users import users
 from webapp.errors import AuthenticationError, UserNotFoundError
 from webapp.services import accounts
-
-__all__ = ["bare_app", "database_url", "migrated_url"]
 
 ADA, PASSWORD = "ada@example.com", "correct horse"
 
@@ -20,9 +18,8 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def cli(bare_app: Flask) -> Flask:
-    bare_app.cli.add_command(users)
-    return bare_app
+def cli(world: World) -> Flask:
+    return world.app
 
 
 @pytest.fixture
@@ -34,18 +31,8 @@ def run(cli: Flask) -> Run:
 
 
 @pytest.fixture
-def actions(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    caplog.set_level(logging.INFO, logger="webapp.events.actions")
-    names = ("action", "outcome", "reason", "email", "actor", "details")
-
-    def read() -> list[dict[str, Any]]:
-        return [
-            {name: getattr(record, name) for name in names if hasattr(record, name)}
-            for record in caplog.records
-            if hasattr(record, "action")
-        ]
-
-    return read
+def actions(world: World) -> Callable[[], list[dict[str, Any]]]:
+    return lambda: world.events(event_type="user_action")
 
 
 def create(run: Run, email: str = ADA, *options: str) -> Result:

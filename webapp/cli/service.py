@@ -10,8 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from webapp.db import schema
 from webapp.errors import AppError
 from webapp.events.actions import record_action
+from webapp.parts import parts
 from webapp.services import accounts
-from webapp.web.parts import parts
 
 FIRST_ADMIN_EMAIL = "admin@localhost"
 

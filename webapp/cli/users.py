@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from webapp.db.tables import ROLES, User
 from webapp.errors import AppError
 from webapp.events.actions import record_action
+from webapp.parts import parts
 from webapp.services import accounts
 
 users = AppGroup("users", help="Create, list and change accounts.")
@@ -105,6 +106,7 @@ def delete(email: str) -> None:
     with _recorded("delete_user", email) as details:
         details["user_id"] = accounts.get_user(email).id
         accounts.delete_user(email)
+        parts().registry.sweep()
     click.echo(f"{accounts.fold_email(email)} is deleted")
 
 

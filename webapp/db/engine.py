@@ -63,6 +63,12 @@ def configure(engine: Engine) -> None:
         event.listen(engine, "connect", _set_pragmas)
 
 
+def file_exists(engine: Engine) -> bool:
+    """Tell whether a SQLite database has its file; others have none to look for."""
+    path = engine.url.database
+    return engine.dialect.name != "sqlite" or not path or Path(path).exists()
+
+
 def create_file(engine: Engine) -> bool:
     """Create the SQLite file if there is none, readable by its owner alone; say if it was made."""
     if engine.dialect.name != "sqlite" or not engine.url.database:

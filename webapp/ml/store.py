@@ -110,6 +110,10 @@ class ModelStore:
             path.unlink()
             _fsync(path.parent)
 
+    def digests(self) -> set[str]:
+        """List the stored models."""
+        return {path.stem for path in self.root.glob(f"[0-9a-f][0-9a-f]/*{SUFFIX}")}
+
     def sweep(self, older_than_seconds: float = 3600) -> int:
         """Remove what uploads that never ended left behind; return how many files."""
         if not self.incoming.is_dir():

@@ -185,21 +185,30 @@ class Registry:
             digests = {version.digest for version in model.versions}
             db.session.delete(model)
             db.session.commit()
-            kept = set(
-                db.session.scalars(
-                    select(ModelVersion.digest).where(ModelVersion.digest.in_(digests))
-                )
-            )
-            for digest in digests - kept:
-                self._store.delete(digest)
+            self._delete_unused(digests)
         self.forget()
         return info
+
+    def sweep(self) -> None:
+        """Remove the files that no version names, and what broken uploads left behind.
+
+        For a deleted account, and for a process that was killed between a row and its file.
+        """
+        self._store.sweep()
+        with self._store.exclusive():
+            self._delete_unused(self._store.digests())
+        self.forget()
 
     def read_artifact(self, caller: Identity, reference: str) -> tuple[ResolvedVersion, bytes]:
         """Read the file of a version of the caller's own, as it was uploaded."""
         _get_own(caller, reference.partition("@")[0])
         resolved = self._find(caller, reference)
         return resolved, self._store.read(resolved.digest)
+
+    def _delete_unused(self, digests: set[str]) -> None:
+        used = set(db.session.scalars(select(ModelVersion.digest).distinct()))
+        for digest in digests - used:
+            self._store.delete(digest)
 
     def _insert(
         self, caller: Identity, name: str, description: str | None, passport: Passport

@@ -7,7 +7,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from webapp.errors import InvalidInputError, UnsupportedMediaTypeError
 from webapp.ml.store import Incoming
-from webapp.web.parts import Parts
+from webapp.parts import Parts
 
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
 

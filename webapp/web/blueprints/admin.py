@@ -10,9 +10,9 @@ from pydantic import Field
 from webapp.errors import RequestNotFoundError
 from webapp.logstore import queries
 from webapp.logstore.files import Window
+from webapp.parts import parts
 from webapp.web.body import read_query
 from webapp.web.docs import documented
-from webapp.web.parts import parts
 from webapp.web.schemas import PerformanceQuery, Success, WindowQuery
 from webapp.web.security import requires_admin
 from webapp.web.windows import read_window

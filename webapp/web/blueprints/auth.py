@@ -7,11 +7,11 @@ from flask import Blueprint, request
 from webapp.db.tables import User
 from webapp.errors import AppError, PermissionDeniedError
 from webapp.events.actions import record_action
+from webapp.parts import parts
 from webapp.services import accounts, tokens
 from webapp.web.body import read_json
 from webapp.web.docs import documented
 from webapp.web.hooks import current_event
-from webapp.web.parts import parts
 from webapp.web.schemas import Account, Credentials, Registered, Success, TokenPair
 from webapp.web.security import caller, claims, requires_refresh_token, requires_user
 
@@ -51,10 +51,10 @@ def login() -> dict[str, Any]:
         except AppError:
             throttle.failed(body.email, ip)
             raise
+        throttle.succeeded(body.email, ip)
     except AppError as error:
         record_action("login", outcome="failure", reason=error.message, email=body.email)
         raise
-    throttle.succeeded(body.email, ip)
     current_event().identify(user.id, user.role)
     record_action("login", email=user.email)
     return {"success": True, "data": tokens.issue_pair(user).as_dict()}

@@ -9,10 +9,10 @@ from flask import Blueprint, Response, request, send_file
 from webapp.errors import AppError
 from webapp.events.actions import record_action
 from webapp.events.canonical import annotate
+from webapp.parts import parts
 from webapp.web.body import read_json, read_query
 from webapp.web.docs import documented
 from webapp.web.hooks import finish_with_stream
-from webapp.web.parts import parts
 from webapp.web.schemas import (
     Model,
     ModelChanges,

@@ -6,14 +6,13 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy.exc import SQLAlchemyError
 
 from webapp import metrics as collectors
-from webapp.db.schema import current_revision_is_head
+from webapp.db.schema import find_problem
 from webapp.errors import AuthenticationError, PermissionDeniedError
 from webapp.extensions import db
+from webapp.parts import parts
 from webapp.web.hooks import current_event
-from webapp.web.parts import parts
 
 blueprint = Blueprint("ops", __name__)
 
@@ -32,7 +31,7 @@ def readyz() -> tuple[dict[str, Any], int]:
 
     A log that cannot be written stops no request, so it does not take the service out of rotation.
     """
-    database = _database_problem()
+    database = find_problem(db.engine)
     log = parts().log_handler.check()
     dropped = collectors.dropped_log_records()
     body = {
@@ -41,7 +40,7 @@ def readyz() -> tuple[dict[str, Any], int]:
         "log_records_dropped": dropped,
     }
     if database:
-        current_event().annotate(reason=database)
+        current_event().annotate(error="ServiceUnavailableError", reason=database)
     return body, 503 if database else 200
 
 
@@ -50,16 +49,6 @@ def metrics() -> Response:
     """Expose the metrics of all workers to whoever has the token, else to this machine."""
     _check_scraper(parts().settings.metrics_token)
     return Response(collectors.exposition(), content_type=CONTENT_TYPE_LATEST)
-
-
-def _database_problem() -> str | None:
-    try:
-        if current_revision_is_head(db.engine):
-            return None
-    except SQLAlchemyError:
-        current_event().annotate(error="ServiceUnavailableError")
-        return "the database does not answer"
-    return "the database has another schema than this program; run `flask prepare`"
 
 
 def _check_scraper(token: str) -> None:

@@ -6,9 +6,9 @@ from flask import Blueprint
 
 from webapp.events.canonical import annotate
 from webapp.logstore import queries
+from webapp.parts import parts
 from webapp.web.body import read_json, read_query
 from webapp.web.docs import documented
-from webapp.web.parts import parts
 from webapp.web.schemas import HistoryQuery, Page, PredictRequest, PredictResult, Success
 from webapp.web.security import caller, requires_user
 from webapp.web.windows import read_window

@@ -1,4 +1,4 @@
-"""The long-lived parts that the views use, made once by the factory."""
+"""The long-lived parts that views and commands use, made once by the factory."""
 
 from dataclasses import dataclass
 from typing import Final, cast
