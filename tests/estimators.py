@@ -1,6 +1,7 @@
 """Fitted estimators on the real data sets that scikit-learn brings along, each fitted once."""
 
 import io
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -20,10 +21,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
+
+from webapp.ml.loading import load_estimator
+from webapp.ml.loading.examine import examine
+from webapp.ml.predictor import Predictor
 
 
 def dump(estimator: Any, **options: Any) -> bytes:
@@ -31,6 +36,19 @@ def dump(estimator: Any, **options: Any) -> bytes:
     file = io.BytesIO()
     joblib.dump(estimator, file, **options)
     return file.getvalue()
+
+
+@cache
+def dumped(fit: Callable[[], Any]) -> bytes:
+    """Return the file of one of the estimators below."""
+    return dump(fit())
+
+
+@cache
+def predictor(fit: Callable[[], Any]) -> Predictor:
+    """Return one of the estimators below as a worker serves it, judged without a child."""
+    data = dumped(fit)
+    return Predictor(load_estimator(data), examine(data, max_features=10_000, trusted=()))
 
 
 def rows(X: Any, count: int = 5) -> list[list[Any]]:
@@ -84,6 +102,13 @@ def iris_vectors() -> Any:
     """A support vector machine, with species names for labels."""
     data = load_iris()
     return SVC().fit(data.data, data.target_names[data.target])
+
+
+@cache
+def fragile_neighbours() -> Any:
+    """Answers near its points, and raises far from them: valid input that the model fails on."""
+    X = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
+    return RadiusNeighborsClassifier(radius=2.0).fit(X, [0, 1, 1])
 
 
 def wine_frame() -> pd.DataFrame:

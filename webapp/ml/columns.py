@@ -51,6 +51,8 @@ class Column:
 
 
 _NUMBER: Final = Column("number")
+# A column that is dropped may hold anything.
+_UNUSED: Final = Column("category")
 
 
 def describe_columns(estimator: Any, n_features: int) -> list[Column]:
@@ -68,7 +70,7 @@ def _columns(step: Any, width: int) -> list[Column] | None:
         described = (_columns(inner, width) for _, inner in step.steps)
         return next((columns for columns in described if columns is not None), None)
     if isinstance(step, ColumnTransformer):
-        return _merge(width, _of_column_transformer(step, width))
+        return _of_column_transformer(step, width)
     if isinstance(step, FeatureUnion):
         return _merge(width, (_columns(inner, width) for _, inner in step.transformer_list))
     if isinstance(step, FunctionTransformer) and step.func is None:
@@ -83,17 +85,16 @@ def _columns(step: Any, width: int) -> list[Column] | None:
     return _merge(width, (_columns(inner, width) for inner in _fitted_inside(step, width)))
 
 
-def _of_column_transformer(step: ColumnTransformer, width: int) -> Iterator[list[Column] | None]:
+def _of_column_transformer(step: ColumnTransformer, width: int) -> list[Column]:
+    columns = [_UNUSED] * width
     for name, inner, _ in step.transformers_:
         positions = step._transformer_to_input_indices.get(name, [])
-        if inner == "drop" or not len(positions):
+        if isinstance(inner, str) and inner == "drop":
             continue
-        found = _columns(inner, len(positions))
-        if found is not None:
-            columns = [_NUMBER] * width
-            for position, column in zip(positions, found, strict=True):
-                columns[position] = column
-            yield columns
+        found = _columns(inner, len(positions)) or [_NUMBER] * len(positions)
+        for position, column in zip(positions, found, strict=True):
+            columns[position] = max(columns[position], column, key=_demand)
+    return columns
 
 
 def _of_boosting(step: Any) -> list[Column]:
@@ -115,6 +116,8 @@ def _fitted_inside(step: Any, width: int) -> Iterator[Any]:
         inner = getattr(step, attribute, None)
         if inner is None:
             continue
+        if isinstance(inner, np.ndarray):
+            inner = inner.ravel().tolist()
         for estimator in inner if isinstance(inner, list) else [inner]:
             # A stage behind a feature selection sees other columns than the caller sends.
             if getattr(estimator, "n_features_in_", width) == width:
@@ -131,8 +134,8 @@ def _merge(width: int, described: Iterable[list[Column] | None]) -> list[Column]
     return merged
 
 
-def _demand(column: Column) -> tuple[int, bool]:
-    return _STRENGTH.index(column.kind), column.closed
+def _demand(column: Column) -> tuple[bool, int, bool]:
+    return column is not _UNUSED, _STRENGTH.index(column.kind), column.closed
 
 
 def _is_missing(value: Any) -> bool:

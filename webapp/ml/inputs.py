@@ -220,7 +220,11 @@ class _Rule:
         elif self._column.kind == "number" or self._column.is_numeric:
             what = "a finite number"
         else:
-            what = "a category (" + " or ".join(sorted(_TYPE_NAMES[t] for t in self._types)) + ")"
+            what = (
+                "a category ("
+                + " or ".join(sorted({_TYPE_NAMES[t] for t in self._types - {_NULL}}))
+                + ")"
+            )
         return f"{what}, or null" if self._nullable else what
 
 

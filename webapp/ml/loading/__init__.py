@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from webapp.ml.loading.judge import judge
+from webapp.ml.loading.parent import judge
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator

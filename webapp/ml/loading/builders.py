@@ -214,9 +214,14 @@ def set_partial(partial: Any, state: Any) -> None:
     """Preset plain arguments only."""
     function, args, kwargs, attributes = state
     demand(function is check_array and args == () and not attributes, "odd preset arguments")
-    plain = all(type(v) in _PLAIN or v in _FLOATS for v in kwargs.values())
-    demand(type(kwargs) is dict and plain, "odd preset arguments")
+    demand(type(kwargs) is dict and all(map(_is_plain, kwargs.values())), "odd preset arguments")
     partial.__setstate__((check_array, (), kwargs, None))
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is list:
+        return all(map(_is_plain, value))
+    return type(value) in _PLAIN or any(value is kind for kind in _FLOATS)
 
 
 def check_sparse(matrix: Any) -> None:

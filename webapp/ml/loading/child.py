@@ -8,12 +8,14 @@ import json
 import os
 import resource
 import sys
+import traceback
 from typing import Any, Final
 
 READY: Final = b"pellucid: ready\n"
 MEMORY_BYTES: Final = 2 * 2**30
 CPU_SECONDS: Final = 20
 OPEN_FILES: Final = 16
+_TROUBLE_LENGTH: Final = 4000
 
 
 def main() -> None:
@@ -42,6 +44,8 @@ def main() -> None:
     except (MemoryError, RecursionError):
         message = "the model needs more memory than it may take"
         answer = {"message": message, "details": {"reason": "limits"}}
+    except Exception:  # the file's fault, or a gap in our checks: the operator will want to see
+        answer = {"trouble": traceback.format_exc()[-_TROUBLE_LENGTH:]}
     with os.fdopen(answers, "wb") as file:
         file.write(json.dumps(answer, allow_nan=False).encode())
 

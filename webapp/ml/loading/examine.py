@@ -60,7 +60,7 @@ def examine(data: bytes, max_features: int, trusted: tuple[str, ...]) -> Passpor
         accepts_nan=False,
         nan_features=[],
         classes_=classes,
-        has_predict_proba=hasattr(estimator, "predict_proba"),
+        has_predict_proba=False,
         n_outputs=1,
         load_seconds=load_seconds,
         memory_bytes=memory_bytes,
@@ -119,7 +119,10 @@ def _list_classes(estimator: Any) -> list[Any] | None:
 def _try_out(estimator: Any, passport: Passport, columns: list[Column]) -> Passport:
     """Predict one made-up row, then find out by trying which features may be missing."""
     row = [column.example for column in columns]
-    answers = _predict(estimator, passport, row)
+    predictions = _predict(estimator, passport, row)
+    likely = dataclasses.replace(passport, has_predict_proba=hasattr(estimator, "predict_proba"))
+    # Some estimators have the method and raise in it, as a chain whose members lack it.
+    has_predict_proba = _takes(Predictor(estimator, likely), row, probabilities=True)
     probe = Predictor(estimator, dataclasses.replace(passport, accepts_nan=True))
     accepts_nan = _takes(probe, [None] * len(row))
     nan_features: list[int] = []
@@ -134,15 +137,16 @@ def _try_out(estimator: Any, passport: Passport, columns: list[Column]) -> Passp
         passport,
         accepts_nan=accepts_nan,
         nan_features=nan_features,
-        n_outputs=len(answers[0]) if isinstance(answers[0], list) else 1,
-        smoke_prediction=answers[0],
+        has_predict_proba=has_predict_proba,
+        n_outputs=len(predictions[0]) if isinstance(predictions[0], list) else 1,
+        smoke_prediction=predictions[0],
     )
 
 
 def _predict(estimator: Any, passport: Passport, row: list[Any]) -> list[Any]:
     predictor = Predictor(estimator, passport)
     try:
-        answer = predictor.predict([row], probabilities=passport.has_predict_proba)
+        answer = predictor.predict([row])
     except PredictionError as error:
         if isinstance(error.__cause__, NotFittedError):
             raise _not_fitted() from error
@@ -158,9 +162,9 @@ def _predict(estimator: Any, passport: Passport, row: list[Any]) -> list[Any]:
     return answer.predictions
 
 
-def _takes(predictor: Predictor, row: list[Any]) -> bool:
+def _takes(predictor: Predictor, row: list[Any], *, probabilities: bool = False) -> bool:
     try:
-        predictor.predict([row])
+        predictor.predict([row], probabilities=probabilities)
     except (PredictionError, InvalidInputError):
         return False
     return True

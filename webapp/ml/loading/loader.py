@@ -5,13 +5,14 @@ import io
 import lzma
 import re
 import zlib
-from pickle import UnpicklingError
+from collections.abc import Callable
 from typing import Any, Final
 
 from sklearn.base import BaseEstimator
 
 from webapp.errors import ModelRejectedError
 from webapp.ml.graph import neutralise
+from webapp.ml.loading.checks import check_parts
 from webapp.ml.loading.policy import load_policy
 from webapp.ml.loading.refusals import invalid, rejected
 from webapp.ml.loading.unpickler import FencedUnpickler, check_sklearn_version
@@ -47,7 +48,7 @@ def load_with_version(
         raise invalid("it does not begin like one")
     file = io.BytesIO(stream)
     unpickler = FencedUnpickler(file, load_policy(trusted))
-    loaded = _run(unpickler, stream)
+    loaded = _guard(unpickler.load, stream)
     if file.read(1):
         raise _trailing()
     if not isinstance(loaded, BaseEstimator) or not hasattr(loaded, "predict"):
@@ -56,6 +57,7 @@ def load_with_version(
             f"the file holds a {type(loaded).__name__}, not a scikit-learn estimator with predict;"
             " save the fitted model itself",
         )
+    _guard(lambda: check_parts(loaded), stream)
     neutralise(loaded)
     return loaded, unpickler.sklearn_version
 
@@ -88,9 +90,10 @@ def _inflate(machine: Any, data: bytes) -> bytes:
     return stream
 
 
-def _run(unpickler: FencedUnpickler, stream: bytes) -> Any:
+def _guard(step: Callable[[], Any], stream: bytes) -> Any:
+    """Run a step over what the file made; whatever that makes it raise is a refusal."""
     try:
-        return unpickler.load()
+        return step()
     except ModelRejectedError as error:
         if error.details.get("reason") == "global_not_allowed":
             _blame_version(stream)
@@ -99,12 +102,11 @@ def _run(unpickler: FencedUnpickler, stream: bytes) -> Any:
         raise rejected("limits", "the model needs more memory than it may take") from error
     except EOFError as error:
         raise _truncated() from error
-    # The bytes are somebody else's: whatever they make the reader raise, it is their fault.
+    # The bytes are somebody else's: no exception that they cause is a fault of ours.
     except Exception as error:
-        cut = isinstance(error, (UnpicklingError, ValueError)) and (
-            "truncated" in str(error) or str(error).startswith("EOF")
-        )
-        raise _truncated() if cut else invalid("it is damaged") from error
+        # A whole stream ends with STOP; what the reader says of a cut one depends on the place.
+        whole = stream.endswith(b".")
+        raise (invalid("it is damaged") if whole else _truncated()) from error
 
 
 def _blame_version(stream: bytes) -> None:

@@ -45,6 +45,9 @@ def judge(path: Path, *, max_features: int, trusted: tuple[str, ...] = ()) -> Pa
             output, status = _run_child(
                 file, json.dumps({"max_features": max_features, "trusted": trusted})
             )
+    except OSError as error:  # no descriptor, process or memory is left for a child
+        logger.exception("The check of an upload cannot start")
+        raise ServiceUnavailableError("uploaded models cannot be checked now") from error
     finally:
         _slots.release()
     return _read_answer(output, status)
@@ -102,6 +105,8 @@ def _read_answer(output: bytes, status: int) -> Passport:
         answer = json.loads(text)
         if "passport" in answer:
             return Passport.from_dict(answer["passport"])
+        if "trouble" in answer:
+            logger.warning("Checking an upload failed: %s", answer["trouble"])
         refusal = ModelRejectedError(str(answer["message"]), answer["details"])
     except (ValueError, KeyError, TypeError) as error:
         raise invalid("checking it gives no answer") from error

@@ -1,0 +1,222 @@
+"""What the reader takes and refuses, without the child around it."""
+
+import copy
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn
+from scipy import stats
+from sklearn.datasets import load_iris
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC
+
+from tests import estimators
+from tests.estimators import dump, dumped
+from tests.unit.ml import hostile
+from webapp.errors import ModelRejectedError
+from webapp.ml.graph import walk
+from webapp.ml.loading import load_estimator
+from webapp.ml.loading.examine import examine
+from webapp.ml.loading.policy import load_policy
+
+X, Y = load_iris(return_X_y=True)
+
+
+def refuse(data: bytes, reason: str) -> ModelRejectedError:
+    """Check that a file is refused for a reason, and return the refusal."""
+    with pytest.raises(ModelRejectedError) as caught:
+        examine(data, max_features=100, trusted=())
+    assert caught.value.details["reason"] == reason, caught.value.message
+    return caught.value
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    return tmp_path / "pwned"
+
+
+@pytest.mark.parametrize("form", hostile.honest_compressions())
+def test_a_model_is_loaded_however_joblib_wrote_it(form: str) -> None:
+    loaded: Any = load_estimator(hostile.honest_compressions()[form])
+    assert np.array_equal(loaded.predict_proba(X), estimators.iris_pipeline().predict_proba(X))
+
+
+def test_a_search_is_loaded_and_predicts_with_its_best_estimator() -> None:
+    search = GridSearchCV(SVC(), {"C": [0.1, 1.0]}, cv=2).fit(X, Y)
+    loaded: Any = load_estimator(dump(search))
+    assert np.array_equal(loaded.predict(X), search.predict(X))
+    assert loaded.best_params_ == search.best_params_
+
+
+def test_a_neighbour_index_is_built_anew_and_finds_the_same() -> None:
+    model = estimators.iris_neighbours()
+    loaded: Any = load_estimator(dumped(estimators.iris_neighbours))
+    assert np.array_equal(loaded.kneighbors(X)[1], model.kneighbors(X)[1])
+
+
+def test_threads_and_output_are_switched_off_in_every_part() -> None:
+    forest = RandomForestClassifier(2, n_jobs=-1, verbose=3)
+    model = make_pipeline(forest, memory="cache", verbose=True).fit(X, Y)
+    parts = list(walk(load_estimator(dump(model))))
+    settings = [vars(part) for part in parts]
+    assert {found["n_jobs"] for found in settings if "n_jobs" in found} == {1}
+    assert {found["verbose"] for found in settings if "verbose" in found} == {0}
+    assert {found["memory"] for found in settings if "memory" in found} == {None}
+
+
+@pytest.mark.parametrize("attack", hostile.forbidden_names(Path("marker")))
+def test_a_name_outside_the_policy_is_refused_and_told(attack: str, marker: Path) -> None:
+    data, forbidden = hostile.forbidden_names(marker)[attack]
+    refusal = refuse(data, "global_not_allowed")
+    assert refusal.details["global"] == forbidden
+    assert forbidden in refusal.message
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("attack", hostile.machine_abuses(Path("marker")))
+def test_allowed_names_cannot_be_abused(attack: str, marker: Path) -> None:
+    refuse(hostile.machine_abuses(marker)[attack], "invalid_file")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("damage", hostile.damaged_files())
+def test_what_is_no_whole_model_is_refused(damage: str) -> None:
+    data, reason = hostile.damaged_files()[damage]
+    refuse(data, reason)
+
+
+def test_no_message_shows_a_long_or_unprintable_name() -> None:
+    data = hostile.stream(hostile.name("evil\n\x1b[31m", "x" * 500))
+    refusal = refuse(data, "global_not_allowed")
+    assert len(refusal.details["global"]) == 80
+    assert refusal.message.isprintable()
+
+
+def test_a_randomised_search_is_told_to_save_its_best_estimator() -> None:
+    search = RandomizedSearchCV(SVC(), {"C": stats.uniform(0.1, 1)}, n_iter=2, cv=2, random_state=0)
+    refusal = refuse(dump(search.fit(X, Y)), "global_not_allowed")
+    assert "best_estimator_" in refusal.message
+
+
+def test_a_name_that_the_operator_trusts_may_be_used() -> None:
+    data = hostile.inside_an_estimator(functools.partial(np.mean, 1))
+    refuse(hostile.inside_an_estimator(hostile.Call(abs, -1)), "global_not_allowed")
+    loaded: Any = load_estimator(
+        hostile.inside_an_estimator(hostile.Call(abs, -1)), trusted=("builtins.abs",)
+    )
+    assert loaded.extra_ == 1
+    refuse(data, "invalid_file")
+
+
+def test_another_minor_version_of_scikit_learn_is_refused_by_name() -> None:
+    here = sklearn.__version__.encode()
+    data = dumped(estimators.iris_pipeline)
+    assert data.count(here) > 0
+    refusal = refuse(data.replace(here, b"1.2.3"), "wrong_sklearn_version")
+    assert "1.2.3" in refusal.message
+    assert refusal.details["sklearn_version_here"] == sklearn.__version__
+
+
+def test_an_old_private_name_is_blamed_on_the_version() -> None:
+    data = dumped(estimators.iris_pipeline).replace(b"LogisticRegression", b"LogisticRegressioN")
+    old = data.replace(sklearn.__version__.encode(), b"1.2.3")
+    refuse(data, "global_not_allowed")
+    refuse(old, "wrong_sklearn_version")
+
+
+def test_another_patch_version_is_taken() -> None:
+    here = sklearn.__version__.encode()
+    other = here.rsplit(b".", 1)[0] + b".9"
+    data = dumped(estimators.iris_pipeline).replace(here, other)
+    assert examine(data, 100, ()).sklearn_version == other.decode()
+
+
+def test_an_unfitted_model_is_refused() -> None:
+    refuse(dump(LogisticRegression()), "not_fitted")
+    refuse(dump(make_pipeline(LogisticRegression())), "not_fitted")
+
+
+def test_a_model_with_too_many_features_is_refused_with_both_numbers() -> None:
+    wide = LogisticRegression().fit(np.eye(101), [0, 1] * 50 + [0])
+    refusal = refuse(dump(wide), "limits")
+    assert "101" in refusal.message
+    assert "100" in refusal.message
+
+
+def test_a_model_that_fails_on_an_ordinary_row_is_refused() -> None:
+    broken = Ridge().fit(X, Y)
+    broken.coef_ = broken.coef_[:2]
+    refuse(dump(broken), "smoke_prediction_failed")
+
+
+@pytest.mark.parametrize(
+    ("vectorizer", "parameter"),
+    [
+        (CountVectorizer(), "input"),
+        (TfidfVectorizer(token_pattern=r"(\w+)+$"), "token_pattern"),
+        (CountVectorizer(tokenizer=str, token_pattern=None), "tokenizer"),
+    ],
+)
+def test_a_text_step_may_not_read_files_or_bring_its_own_code(
+    vectorizer: Any, parameter: str
+) -> None:
+    model = make_pipeline(vectorizer, LogisticRegression()).fit(["one two", "three"], [0, 1])
+    if parameter == "input":
+        vectorizer.input = "filename"
+    refusal = refuse(dump(model), "unsafe_parameter")
+    assert refusal.details["parameter"] == parameter
+
+
+def boosting() -> Any:
+    return GradientBoostingClassifier(n_estimators=2).fit(X, Y)
+
+
+def test_a_tree_whose_node_leads_out_of_it_is_refused() -> None:
+    forest = RandomForestClassifier(1, random_state=0).fit(X, Y)
+    nodes = forest.estimators_[0].tree_.__getstate__()["nodes"].tobytes()
+    left = (1).to_bytes(8, "little")
+    assert nodes.startswith(left)
+    data = dump(forest)
+    for wrong in (0, 10**6, 2**64 - 5):
+        changed = data.replace(nodes[:16], wrong.to_bytes(8, "little") + nodes[8:16])
+        assert changed != data
+        refuse(changed, "invalid_file")
+
+
+def test_a_boosting_stage_of_another_width_is_refused() -> None:
+    model, wider = boosting(), boosting()
+    wide = GradientBoostingClassifier(n_estimators=2).fit(np.hstack([X, X]), Y)
+    model.estimators_[1, 0] = wide.estimators_[1, 0]
+    refuse(dump(model), "invalid_file")
+    wider.estimators_ = np.hstack([wider.estimators_, wider.estimators_])
+    refuse(dump(wider), "invalid_file")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("left", 10**6), ("right", 0), ("feature_idx", 64), ("feature_idx", -1)]
+)
+def test_a_histogram_tree_whose_index_leads_out_is_refused(field: str, value: int) -> None:
+    model = copy.deepcopy(estimators.digits_boosting())
+    model._predictors[0][0].nodes[0][field] = value
+    refuse(dump(model), "invalid_file")
+
+
+def test_neighbours_and_centres_of_another_width_are_refused() -> None:
+    neighbours: Any = load_estimator(dumped(estimators.iris_neighbours))
+    neighbours._fit_X = neighbours._fit_X[:, :2]
+    refuse(dump(neighbours), "invalid_file")
+    clusters: Any = load_estimator(dumped(estimators.wine_clusters))
+    clusters.cluster_centers_ = clusters.cluster_centers_[:, :2]
+    refuse(dump(clusters), "invalid_file")
+
+
+def test_nothing_of_scipy_stats_and_no_dotted_name_is_in_the_policy() -> None:
+    names = load_policy().names
+    assert not [pair for pair in names if pair[0].startswith("scipy.stats") or "." in pair[1]]
