@@ -18,6 +18,7 @@ from typing import BinaryIO, Final
 from webapp.events.schema import ACTIVE_NAME, SEGMENT_GLOB
 
 ARCHIVE_NAME: Final = "archive"
+WORK_NAME: Final = ".work"
 PARQUET_GLOB: Final = "date=*/*.parquet"
 # app-20261124T123456.123456Z-4711.1of2.parquet: the first of two files of that segment
 _PART: Final = re.compile(r"(?P<segment>.+)\.(?P<number>\d+)of(?P<total>\d+)\.parquet")
@@ -85,9 +86,7 @@ def open_snapshot(log_dir: Path, window: Window = ALL_TIME) -> Iterator[Snapshot
         opened = {file.path: file for file in _open(stack, names)}
         active = {_identity(file) for file in opened.values()}
         segments = [
-            file
-            for file in _open(stack, sorted(log_dir.glob(SEGMENT_GLOB)))
-            if _identity(file) not in active
+            file for file in _open(stack, list_segments(log_dir)) if _identity(file) not in active
         ]
         parts = list_parts(log_dir)
         kept = [file for file in segments if not is_complete(parts.get(file.path.stem, []))]
@@ -113,8 +112,13 @@ def list_parts(log_dir: Path) -> dict[str, list[Path]]:
 
 def is_complete(paths: list[Path]) -> bool:
     """Tell whether all the files that a segment was split into are there."""
-    totals = [int(match["total"]) for path in paths if (match := _PART.fullmatch(path.name))]
-    return bool(totals) and len(paths) == totals[0]
+    matches = [match for path in paths if (match := _PART.fullmatch(path.name))]
+    return bool(matches) and len(matches) == int(matches[0]["total"])
+
+
+def list_segments(log_dir: Path) -> list[Path]:
+    """List the closed segments that are still lines, the oldest first."""
+    return sorted(log_dir.glob(SEGMENT_GLOB))
 
 
 def part_name(segment: str, number: int, total: int) -> str:

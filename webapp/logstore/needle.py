@@ -69,4 +69,6 @@ def parse_event(line: bytes) -> dict[str, Any] | None:
         return None
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC).replace(tzinfo=None)
+    if moment.year < 1970:
+        return None  # as in the view
     return event | {"timestamp": iso(moment)}

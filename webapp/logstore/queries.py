@@ -20,11 +20,16 @@ from webapp.logstore.rows import (
     EndpointPerformance,
     ErrorGroup,
     LevelCount,
+    Login,
+    ModelUse,
     PredictionRow,
+    SlowQuery,
     SlowRequest,
     Totals,
+    UnfinishedRequest,
     Usage,
     UsageCount,
+    UserActivity,
 )
 
 # One request is one such line, whatever else it wrote.
@@ -111,7 +116,10 @@ def usage(reader: LogReader, window: Window = ALL_TIME, bucket_seconds: int = 36
 
 
 def error_groups(
-    reader: LogReader, window: Window = ALL_TIME, limit: int | None = 50
+    reader: LogReader,
+    window: Window = ALL_TIME,
+    limit: int | None = 50,
+    user_id: str | None = None,
 ) -> list[ErrorGroup]:
     """Group failures by fingerprint, the most frequent first.
 
@@ -124,7 +132,8 @@ def error_groups(
                             regexp_replace(message, '[0-9]+', '#', 'g')) AS cause,
                    coalesce(request_id, concat_ws(' ', host, pid, seq, timestamp)) AS one, *
             FROM events
-            WHERE level IN ('ERROR', 'CRITICAL') OR event_type = '{schema.REQUEST_FAILED}'
+            WHERE (level IN ('ERROR', 'CRITICAL') OR event_type = '{schema.REQUEST_FAILED}')
+              AND ($2 IS NULL OR user_id = $2)
         ),
         once AS (
             SELECT cause, one, min(timestamp) AS seen, any_value(request_id) AS request_id,
@@ -140,7 +149,7 @@ def error_groups(
     """
     return [
         ErrorGroup(cause, kind, _last_line(exception) or message, *rest)
-        for cause, kind, exception, message, *rest in reader.rows(sql, [limit], window)
+        for cause, kind, exception, message, *rest in reader.rows(sql, [limit, user_id], window)
     ]
 
 
@@ -186,22 +195,29 @@ def _begins_anew(attempt: Attempt, event: dict[str, Any]) -> bool:
 def predictions(
     reader: LogReader,
     user_id: str | None,
-    page: int,
-    per_page: int,
+    page: int = 1,
+    per_page: int | None = 20,
     window: Window = ALL_TIME,
+    *,
+    model: str | None = None,
+    failed: bool = False,
 ) -> tuple[list[PredictionRow], int]:
     """List the predictions of a user (None: of all), newest first, and count them all."""
-    mine = f"event_type = '{schema.PREDICTION}' AND ($1 IS NULL OR user_id = $1)"
-    columns = ", ".join(f'"{name}"' for name in PredictionRow.__dataclass_fields__)
-    columns = columns.replace('"timestamp"', f"strftime(events.timestamp, {_ISO})")
-    sql = f"""
-        SELECT {columns} FROM events WHERE {mine}
-        ORDER BY events.timestamp DESC, host, pid, seq DESC LIMIT $2 OFFSET $3
+    mine = f"""
+        event_type = '{schema.PREDICTION}' AND ($1 IS NULL OR user_id = $1)
+        AND ($2 IS NULL OR $2 IN (model_id, model_name)) AND (outcome = 'failure' OR NOT $3)
     """
-    parameters = [user_id, per_page, (page - 1) * per_page]
-    rows = [PredictionRow(*row) for row in reader.rows(sql, parameters, window)]
+    sql = f"""
+        SELECT strftime(events.timestamp, {_ISO}), request_id, user_id, model_id, model_name,
+               model_version, "rows", duration, outcome, reason
+        FROM events WHERE {mine}
+        ORDER BY events.timestamp DESC, host, pid, seq DESC LIMIT $4 OFFSET $5
+    """
+    who = [user_id, model, failed]
+    place = [per_page, (page - 1) * (per_page or 0)]
+    rows = [PredictionRow(*row) for row in reader.rows(sql, [*who, *place], window)]
     count = f"SELECT count(*) FROM events WHERE {mine}"
-    return rows, reader.rows(count, [user_id], window)[0][0]
+    return rows, reader.rows(count, who, window)[0][0]
 
 
 def search(
@@ -233,3 +249,92 @@ def levels(reader: LogReader, window: Window = ALL_TIME) -> list[LevelCount]:
     """Count events by level."""
     sql = "SELECT level, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC, 1"
     return [LevelCount(*row) for row in reader.rows(sql, (), window)]
+
+
+def logins(
+    reader: LogReader,
+    window: Window = ALL_TIME,
+    limit: int | None = None,
+    *,
+    email: str | None = None,
+    failed: bool = False,
+) -> list[Login]:
+    """List attempts to log in, the newest last."""
+    sql = f"""
+        SELECT strftime(events.timestamp, {_ISO}), email, outcome, reason, client_ip, user_id,
+               request_id
+        FROM events WHERE event_type = '{schema.USER_ACTION}' AND action = 'login'
+          AND ($1 IS NULL OR lower(email) = lower($1)) AND (outcome = 'failure' OR NOT $2)
+        ORDER BY events.timestamp DESC, seq DESC LIMIT $3
+    """
+    found = reader.rows(sql, [email, failed, limit], window)
+    return [Login(*row) for row in reversed(found)]
+
+
+def users(
+    reader: LogReader, window: Window = ALL_TIME, limit: int | None = 20
+) -> list[UserActivity]:
+    """List the most active users."""
+    prediction = f"event_type = '{schema.PREDICTION}'"
+    sql = f"""
+        SELECT user_id, count(*) FILTER ({_ENDS}) AS requests,
+               count(*) FILTER ({_ENDS} AND status_code >= 400), count(*) FILTER ({prediction}),
+               strftime(min(timestamp), {_ISO}), strftime(max(timestamp), {_ISO})
+        FROM events
+        WHERE user_id IS NOT NULL AND ({_ENDS} OR {prediction}) AND {_REAL}
+        GROUP BY user_id ORDER BY requests DESC, user_id LIMIT $1
+    """
+    return [UserActivity(*row) for row in reader.rows(sql, [limit], window)]
+
+
+def models(reader: LogReader, window: Window = ALL_TIME, limit: int | None = 20) -> list[ModelUse]:
+    """List the models that were asked most, version by version."""
+    good = "FILTER (outcome = 'success')"
+    sql = f"""
+        SELECT arg_max(model_name, timestamp), model_version, model_id, count(*),
+               count(*) FILTER (outcome = 'failure'), sum("rows") {good},
+               quantile_cont(duration, 0.5) {good}, quantile_cont(duration, 0.95) {good},
+               strftime(max(timestamp), {_ISO})
+        FROM events WHERE event_type = '{schema.PREDICTION}' AND model_id IS NOT NULL
+        GROUP BY model_id, model_version ORDER BY count(*) DESC, model_id, model_version LIMIT $1
+    """
+    return [ModelUse(*row) for row in reader.rows(sql, [limit], window)]
+
+
+def slow_queries(
+    reader: LogReader, window: Window = ALL_TIME, limit: int | None = 20
+) -> list[SlowQuery]:
+    """Group slow SQL statements by their text, the most seconds first."""
+    sql = f"""
+        SELECT query, count(*), sum(duration) AS total, avg(duration), max(duration),
+               strftime(max(timestamp), {_ISO}), arg_max(request_id, duration)
+        FROM events WHERE event_type = '{schema.SLOW_QUERY}'
+        GROUP BY query ORDER BY total DESC, query LIMIT $1
+    """
+    return [SlowQuery(*row) for row in reader.rows(sql, [limit], window)]
+
+
+def unfinished(
+    reader: LogReader,
+    window: Window = ALL_TIME,
+    limit: int | None = 20,
+    user_id: str | None = None,
+) -> list[UnfinishedRequest]:
+    """List requests that started in the window and never completed, the newest last."""
+    started = f"event_type = '{schema.REQUEST_STARTED}'"
+    # Grouped by a hash: millions of ids as text would not fit the memory that a query may use.
+    one = "hash(request_id, host, pid)"
+    sql = f"""
+        SELECT strftime(max(events.timestamp), {_ISO}), any_value({_ENDPOINT}), any_value(path),
+               any_value(user_id), host, pid, request_id
+        FROM events WHERE {started} AND ($2 IS NULL OR events.timestamp < $2)
+          AND ($3 IS NULL OR user_id = $3) AND {one} IN (
+            SELECT {one} FROM events WHERE {started} OR {_ENDS}
+            GROUP BY 1 HAVING sum(CASE WHEN {started} THEN 1 ELSE -1 END) > 0
+        )
+        GROUP BY request_id, host, pid ORDER BY 1 DESC LIMIT $1
+    """
+    # The end of a request may lie after the window.
+    since, until = Window(window.since), window.utc()[1]
+    found = reader.rows(sql, [limit, until, user_id], since)
+    return [UnfinishedRequest(*row) for row in reversed(found)]

@@ -23,6 +23,8 @@ MEMORY_LIMIT: Final = "400MB"
 EXTRA: Final = "extra"
 _ATTEMPTS: Final = 5
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+# Python's datetime ends there; a stray line from another age is no event.
+_YEAR_9999_MICROSECONDS: Final = 253_402_300_799_999_999
 _DEFAULT_OBJECT_BYTES: Final = 16 * 2**20
 _KNOWN: Final = ", ".join(f"'{name}'" for name in sorted(FIELD_NAMES))
 _WITHOUT_KNOWN: Final = json.dumps(dict.fromkeys(sorted(FIELD_NAMES)))
@@ -100,7 +102,7 @@ class LogReader:
     ) -> list[dict[str, Any]]:
         """Read whole events, each with the fields that its line has."""
         names = [field.name for field in FIELDS] + [EXTRA]
-        sql = f"SELECT {', '.join(map(_quote, names))} FROM events WHERE {where} ORDER BY {order}"
+        sql = f"SELECT {', '.join(map(quote, names))} FROM events WHERE {where} ORDER BY {order}"
         if limit is not None:
             sql += f" LIMIT {int(limit)}"
         rows = self.rows(sql, parameters, window, extra=True, snapshot=snapshot)
@@ -164,7 +166,7 @@ def connect(
     )
     database.execute("SET TimeZone = 'UTC'")
     # /dev/fd: the raw files are opened by us and read by descriptor, see files.py
-    folders = ", ".join(_literal(f"{folder}/") for folder in (log_dir.absolute(), "/dev/fd"))
+    folders = ", ".join(literal(f"{folder}/") for folder in (log_dir.absolute(), "/dev/fd"))
     database.execute(f"SET allowed_directories = [{folders}]")
     database.execute("SET enable_external_access = false")
     database.execute("SET lock_configuration = true")
@@ -199,16 +201,16 @@ def _view(
 ) -> str:
     """Write the view; casts keep the types stable over archives of other versions."""
     columns = ", ".join(
-        f"TRY_CAST({_quote(field.name)} AS {field.type}) AS {_quote(field.name)}"
-        for field in FIELDS
+        f"TRY_CAST({quote(field.name)} AS {field.type}) AS {quote(field.name)}" for field in FIELDS
     )
-    empty = ", ".join(f"NULL::{field.type} AS {_quote(field.name)}" for field in FIELDS)
+    empty = ", ".join(f"NULL::{field.type} AS {quote(field.name)}" for field in FIELDS)
     sources = [f"SELECT {empty}, NULL::JSON AS {EXTRA} WHERE false"]
+    if snapshot.parquet:
+        paths = ", ".join(literal(str(path)) for path in snapshot.parquet)
+        options = "union_by_name = true, hive_partitioning = false"
+        sources.append(f"SELECT * FROM read_parquet([{paths}], {options})")
     if snapshot.raw:
         sources.append(raw_source(cursor, snapshot.raw, extra))
-    if snapshot.parquet:
-        paths = ", ".join(_literal(str(path)) for path in snapshot.parquet)
-        sources.append(f"SELECT * FROM read_parquet([{paths}], union_by_name = true)")
     conditions = ["timestamp IS NOT NULL"]
     for sign, end in zip((">=", "<"), window.utc(), strict=True):
         if end is not None:
@@ -228,11 +230,14 @@ def raw_source(cursor: duckdb.DuckDBPyConnection, files: Sequence[RawFile], extr
         "format = 'newline_delimited', ignore_errors = true,"
         f" maximum_object_size = {_longest_line_bytes(files)}"
     )
-    paths = "[" + ", ".join(_literal(file.fd_path) for file in files) + "]"
+    paths = "[" + ", ".join(literal(file.fd_path) for file in files) + "]"
     types = {field.name: field.type.replace("TIMESTAMP", "TIMESTAMPTZ") for field in FIELDS}
-    columns = ", ".join(f"{_quote(name)}: '{kind}'" for name, kind in types.items())
+    columns = ", ".join(f"{quote(name)}: '{kind}'" for name, kind in types.items())
     lines = f"read_json({paths}, columns = {{{columns}}}, {options})"
-    moment = "make_timestamp(epoch_us(timestamp)) AS timestamp"
+    moment = (
+        f"CASE WHEN epoch_us(timestamp) BETWEEN 0 AND {_YEAR_9999_MICROSECONDS}"
+        " THEN make_timestamp(epoch_us(timestamp)) END AS timestamp"
+    )
     if not extra:
         return f"SELECT * REPLACE ({moment}) FROM {lines}"
     objects = f"read_json_objects({paths}, {options})"
@@ -240,7 +245,7 @@ def raw_source(cursor: duckdb.DuckDBPyConnection, files: Sequence[RawFile], extr
         return f"SELECT * REPLACE ({moment}), NULL::JSON AS {EXTRA} FROM {lines}"
     # Both functions make one row of each line, in order; a merge patch of nulls takes away
     # the known fields (RFC 7396). It costs as much as all the columns, hence the look before.
-    rest = f"nullif(json_merge_patch(line, {_literal(_WITHOUT_KNOWN)}), '{{}}')::JSON AS {EXTRA}"
+    rest = f"nullif(json_merge_patch(line, {literal(_WITHOUT_KNOWN)}), '{{}}')::JSON AS {EXTRA}"
     return (
         f"SELECT * EXCLUDE (line) REPLACE ({moment}), {rest} FROM {lines}"
         f" POSITIONAL JOIN (SELECT json AS line FROM {objects})"
@@ -267,9 +272,11 @@ def _longest_line_bytes(files: Sequence[RawFile]) -> int:
     return longest
 
 
-def _quote(name: str) -> str:
+def quote(name: str) -> str:
+    """Write a column name for SQL."""
     return f'"{name}"'
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """Write a string for SQL."""
     return "'" + text.replace("'", "''") + "'"

@@ -118,3 +118,98 @@ class LevelCount:
 
     level: str | None
     count: int
+
+
+@dataclass(frozen=True)
+class Login:
+    """One attempt to log in."""
+
+    timestamp: str
+    email: str | None
+    outcome: str | None
+    reason: str | None
+    client_ip: str | None
+    user_id: str | None
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class UserActivity:
+    """What one user did; failures are answers with a status of 400 or more."""
+
+    user_id: str
+    requests: int
+    failures: int
+    predictions: int
+    first_seen: str
+    last_seen: str
+
+
+@dataclass(frozen=True)
+class ModelUse:
+    """How one version of a model was used; durations of predictions that succeeded."""
+
+    model_name: str | None
+    model_version: int | None
+    model_id: str
+    predictions: int
+    failures: int
+    rows: int | None
+    p50: float | None
+    p95: float | None
+    last_used: str
+
+
+@dataclass(frozen=True)
+class SlowQuery:
+    """One SQL statement that was slow, and how often; durations in seconds."""
+
+    query: str | None
+    count: int
+    total: float
+    avg: float
+    max: float
+    last_seen: str
+    sample_request_id: str | None
+
+
+@dataclass(frozen=True)
+class UnfinishedRequest:
+    """A request that started and never completed: its worker died, or is at it still."""
+
+    timestamp: str
+    endpoint: str | None
+    path: str | None
+    user_id: str | None
+    host: str
+    pid: int
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found in a file, or in the numbers of a process."""
+
+    kind: str
+    name: str
+    events: int
+    bytes: int | None
+    invalid_lines: int | None
+    missing: int | None
+    duplicates: int | None
+    first_seen: str | None
+    last_seen: str | None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What one kind of file holds."""
+
+    kind: str
+    files: int
+    events: int
+    invalid_lines: int
+    bytes: int
+    first_seen: str | None
+    last_seen: str | None
