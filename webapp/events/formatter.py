@@ -7,6 +7,7 @@ import os
 import socket
 import time
 import traceback
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ _OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT
 # A library's `extra` must not overwrite who wrote the line, and when.
 _OURS: Final = {"timestamp", "level", "logger", "host", "pid", "seq"}
 _RESERVED: Final = frozenset({*RESERVED_ATTRS, "message", "asctime", "taskName", *_OURS})
+# `extra` comes after what every record has, so a line need not look at those again.
+_PLAIN_ATTRIBUTES: Final = len(logging.makeLogRecord({}).__dict__)
 _PACKAGE: Final = str(Path(__file__).parents[1])
 
 
@@ -76,7 +79,7 @@ class JsonFormatter(BaseJsonFormatter):
             "event_type": schema.LOG,
             **context,
         }
-        for name, value in record.__dict__.items():
+        for name, value in islice(record.__dict__.items(), _PLAIN_ATTRIBUTES, None):
             if name not in _RESERVED and name not in context:
                 fields[name] = value
         if record.exc_info and record.exc_info[0] is not None:

@@ -58,6 +58,7 @@ class SharedRotatingHandler(logging.Handler):
         self._mutex = threading.Lock()
         self._fd = -1
         self._inode = (-1, -1)
+        self._end = 0  # where our last line ended, if nobody wrote since
         self._seq = _counter(self._path)
         _handlers.add(self)
 
@@ -113,13 +114,14 @@ class SharedRotatingHandler(logging.Handler):
     def _append(self, data: bytes) -> bool:
         size = self._lock_current()
         try:
-            if size and os.pread(self._fd, 1, size - 1) != _NEWLINE:
+            if size not in (0, self._end) and os.pread(self._fd, 1, size - 1) != _NEWLINE:
                 # A writer was killed in the middle of a line, or one is writing right now;
                 # an empty line does no harm.
                 data = _NEWLINE + data
             written = os.write(self._fd, data)
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._end = size + written
         if written != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return size + written >= self._segment_bytes and self._rotate()
@@ -148,7 +150,7 @@ class SharedRotatingHandler(logging.Handler):
         if not stat.S_ISREG(opened.st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "not a regular file")
-        self._fd, self._inode = fd, (opened.st_dev, opened.st_ino)
+        self._fd, self._inode, self._end = fd, (opened.st_dev, opened.st_ino), 0
 
     def _close(self) -> None:
         if self._fd >= 0:
