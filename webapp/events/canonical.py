@@ -25,6 +25,7 @@ class RequestEvent:
 
     __slots__ = (
         "context",
+        "context_part",
         "db_duration",
         "db_queries",
         "exception",
@@ -44,6 +45,7 @@ class RequestEvent:
     ) -> None:
         self.opened = time.perf_counter()
         self.context = context
+        self.context_part: bytes | None = None  # as the formatter writes it on every line
         self.facts: dict[str, Any] = {}
         self.internal = internal
         if internal:
@@ -75,6 +77,7 @@ class RequestEvent:
         """Note who calls; from here on every line says so."""
         self.context["user_id"] = user_id
         self.context["role"] = role
+        self.context_part = None
 
     def conceal(self, secrets: Iterable[str]) -> None:
         """Never write these values on a line of this request."""

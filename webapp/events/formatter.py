@@ -2,11 +2,11 @@
 
 import hashlib
 import logging
-import math
 import os
 import socket
 import time
 import traceback
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -14,19 +14,16 @@ from typing import Any, Final
 import orjson
 from pythonjsonlogger.core import RESERVED_ATTRS, BaseJsonFormatter
 
-from webapp.events import canonical, redact, schema
+from webapp.events import canonical, redact, schema, strict
 
-MAX_LINE_BYTES: Final = 64 * 1024
-_SEQ_BYTES: Final = 32  # room for what the handler appends
-_MAX_DEPTH: Final = 8
-_MAX_ITEMS: Final = 1000
-_OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 # A library's `extra` must not overwrite who wrote the line, and when.
-_OURS: Final = {"timestamp", "level", "logger", "host", "pid", "seq"}
+_OURS: Final = {"timestamp", "level", "logger", "line", "host", "pid", "seq"}
 _RESERVED: Final = frozenset({*RESERVED_ATTRS, "message", "asctime", "taskName", *_OURS})
 # `extra` comes after what every record has, so a line need not look at those again.
 _PLAIN_ATTRIBUTES: Final = len(logging.makeLogRecord({}).__dict__)
 _PACKAGE: Final = str(Path(__file__).parents[1])
+_MAX_BYTES: Final = strict.MAX_LINE_BYTES - strict.SEQ_BYTES
+Fields = dict[str, Any]
 
 
 class JsonFormatter(BaseJsonFormatter):
@@ -34,13 +31,15 @@ class JsonFormatter(BaseJsonFormatter):
 
     The base class gives the contract with ``logging``; serialising is ours, because its orjson
     formatter loses a line on a lone surrogate, a long integer or a self-reference.
+
+    A line is put together from four parts, of which only the first is new each time: what
+    happened, where in the code, in which request, in which process.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._host = socket.gethostname()
-        self._second = -1
-        self._prefix = ""
+        self._second = (-1, "")
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as text; see ``line``."""
@@ -52,51 +51,56 @@ class JsonFormatter(BaseJsonFormatter):
         Never raises: what cannot be written as it is is written as near to it as JSON allows.
         """
         event = canonical.current()
-        fields = self._fields(record, event)
-        try:
-            line = orjson.dumps(fields, default=_plain, option=_OPTIONS)
-        except TypeError:
-            fields = _sanitised(fields)
-            line = orjson.dumps(fields)
-        secrets = event.secrets if event is not None else ()
-        if secrets or redact.may_hold_secret(line):
-            fields = redact.event(_sanitised(fields), secrets)
-            line = orjson.dumps(fields)
-        return line if len(line) <= MAX_LINE_BYTES - _SEQ_BYTES else _cut(_sanitised(fields))
-
-    def _fields(
-        self, record: logging.LogRecord, event: canonical.RequestEvent | None
-    ) -> dict[str, Any]:
+        facts = self._facts(record, event)
+        function = facts.pop("function", record.funcName)
+        origin = (record.name, record.module, function, record.lineno)
+        process = (self._host, os.getpid())
+        if event is None or not event.secrets:
+            try:
+                first = orjson.dumps(facts, default=strict.safe_text, option=strict.OPTIONS)
+                line = b"".join(
+                    (
+                        first[:-1],
+                        _origin_part(*origin),
+                        _context_part(event) if event is not None else b"",
+                        _process_part(*process),
+                    )
+                )
+            except TypeError:
+                pass  # a value that orjson refuses, or an origin that cannot be remembered
+            else:
+                if len(line) <= _MAX_BYTES and not redact.may_hold_secret(first):
+                    return line
         context = event.context if event is not None else {}
-        fields = {
+        secrets = event.secrets if event is not None else ()
+        return _careful_line(
+            {**facts, **_origin_fields(*origin), **context, **_process_fields(*process)}, secrets
+        )
+
+    def _facts(self, record: logging.LogRecord, event: canonical.RequestEvent | None) -> Fields:
+        context = event.context if event is not None else {}
+        facts = {
             "timestamp": self._timestamp(record.created),
             "level": record.levelname,
-            "logger": record.name,
             "message": _message(record),
-            "module": record.module,
-            "function": record.funcName,
-            "line": record.lineno,
             "event_type": schema.LOG,
-            **context,
         }
         for name, value in islice(record.__dict__.items(), _PLAIN_ATTRIBUTES, None):
             if name not in _RESERVED and name not in context:
-                fields[name] = value
+                facts[name] = value
         if record.exc_info and record.exc_info[0] is not None:
-            fields.update(describe_exception(record.exc_info[1]))
+            facts.update(describe_exception(record.exc_info[1]))
         elif record.exc_text:
-            fields["exception"] = record.exc_text
-        fields["host"] = self._host
-        fields["pid"] = os.getpid()
-        return fields
+            facts["exception"] = record.exc_text
+        return facts
 
     def _timestamp(self, created: float) -> str:
         second = int(created)
-        if second != self._second:
-            # Two threads may both compute it: they get the same text, so no lock is needed.
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-            self._second = second
-        return f"{self._prefix}.{int((created - second) * 1e6):06d}Z"
+        known, prefix = self._second  # one attribute: another thread may replace it meanwhile
+        if second != known:
+            prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = (second, prefix)
+        return f"{prefix}.{int((created - second) * 1e6):06d}Z"
 
 
 def describe_exception(exception: BaseException | None) -> dict[str, str]:
@@ -132,72 +136,42 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception as error:  # a bad format string or a broken __str__ must not lose the line
-        return (
-            f"{_safe_text(record.msg)} (arguments could not be formatted: {type(error).__name__})"
-        )
+        text, kind = strict.safe_text(record.msg), type(error).__name__
+        return f"{text} (arguments could not be formatted: {kind})"
 
 
-def _plain(value: Any) -> Any:
-    """Serialise what orjson does not know; called by it."""
-    return _safe_text(value)
+def _careful_line(fields: Fields, secrets: set[str] | tuple[()]) -> bytes:
+    """Serialise values of any kind, without secrets, and cut what is too long."""
+    fields = redact.event(strict.sanitised(fields), secrets)
+    line = orjson.dumps(fields)
+    return line if len(line) <= _MAX_BYTES else strict.cut(fields)
 
 
-def _safe_text(value: Any) -> str:
-    try:
-        if isinstance(value, bytes | bytearray | memoryview):
-            return bytes(value).decode("utf-8", "backslashreplace")
-        return str(value)
-    except Exception as error:  # anything may be raised by a foreign __str__
-        return f"<{type(value).__name__}: {type(error).__name__} in its text>"
+def _origin_fields(logger: str, module: str, function: str, line: int) -> Fields:
+    return {"logger": logger, "module": module, "function": function, "line": line}
 
 
-def _sanitised(value: Any, depth: int = 0) -> Any:
-    """Rebuild a value from what JSON can say, bounded in depth and length."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return int(value) if -(2**63) <= value < 2**64 else _long_integer(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if depth >= _MAX_DEPTH:
-        return f"<{type(value).__name__}>"
-    if isinstance(value, dict):
-        return {
-            _sanitised(_safe_text(key)): _sanitised(item, depth + 1)
-            for key, item in list(value.items())[:_MAX_ITEMS]
-        }
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_sanitised(item, depth + 1) for item in list(value)[:_MAX_ITEMS]]
-    try:
-        return orjson.loads(orjson.dumps(value, option=_OPTIONS))
-    except TypeError:
-        return _sanitised(_safe_text(value))
+def _process_fields(host: str, pid: int) -> Fields:
+    return {"host": host, "pid": pid}
 
 
-def _long_integer(value: int) -> str:
-    # str() of more than 4,300 digits raises.
-    return str(value) if value.bit_length() < 10_000 else f"<integer of {value.bit_length()} bits>"
+@lru_cache(maxsize=4096)
+def _origin_part(logger: str, module: str, function: str, line: int) -> bytes:
+    return _part(_origin_fields(logger, module, function, line))[:-1]
 
 
-def _cut(fields: dict[str, Any]) -> bytes:
-    """Cut long texts, then drop what is not in the schema, until the line fits."""
-    fields = {**fields, "truncated": True}
-    for limit in (8192, 2048, 512, 128):
-        line = orjson.dumps({name: _shortened(value, limit) for name, value in fields.items()})
-        if len(line) <= MAX_LINE_BYTES - _SEQ_BYTES:
-            return line
-    known = {name: value for name, value in fields.items() if name in schema.FIELD_NAMES}
-    return orjson.dumps({name: _shortened(value, 128, 0) for name, value in known.items()})
+@lru_cache(maxsize=16)
+def _process_part(host: str, pid: int) -> bytes:
+    return _part(_process_fields(host, pid))
 
 
-def _shortened(value: Any, limit: int, items: int = 50) -> Any:
-    if isinstance(value, str):
-        return value if len(value) <= limit else f"{value[: limit // 2]} … {value[-limit // 2 :]}"
-    if isinstance(value, dict):
-        kept = list(value.items())[:items]
-        return {_shortened(key, limit): _shortened(item, limit, items) for key, item in kept}
-    if isinstance(value, list):
-        return [_shortened(item, limit, items) for item in value[:items]]
-    return value
+def _context_part(event: canonical.RequestEvent) -> bytes:
+    part = event.context_part
+    if part is None:
+        part = event.context_part = _part(event.context)[:-1]
+    return part
+
+
+def _part(fields: Fields) -> bytes:
+    """Serialise fields as the continuation of an object: with a comma for the opening brace."""
+    return b"," + _careful_line(fields, ())[1:] if fields else b"}"
