@@ -100,7 +100,7 @@ def _bucket_seconds(window: Window) -> int:
     if window.since is None:
         return _DAY_SECONDS
     until = window.until or datetime.now(UTC)
-    wanted = (until - window.since).total_seconds() / _USAGE_BUCKETS
+    wanted = round((until - window.since).total_seconds() / _USAGE_BUCKETS)
     return next((step for step in _BUCKET_SECONDS if step >= wanted), _DAY_SECONDS)
 
 
