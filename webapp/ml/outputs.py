@@ -30,7 +30,7 @@ def to_json(values: Any) -> Any:
 
 def clean_text(text: str) -> str:
     """Return text that UTF-8 and every database can hold."""
-    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+    return text.encode("utf-8", "replace").decode("utf-8", "replace").replace("\x00", "\ufffd")
 
 
 def _each(value: Any) -> Any:

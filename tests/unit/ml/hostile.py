@@ -155,6 +155,14 @@ def machine_abuses(marker: Path) -> dict[str, bytes]:
             text("O"),
             b"\x89\x88\x87RK\x00\x86sK\x08K\x01K\x00tb",
         ),
+        "fewer objects than the shape says": stream(
+            name("numpy._core.multiarray", "_reconstruct"),
+            name("numpy", "ndarray"),
+            b"K\x00\x85C\x01b\x87R(K\x01M\xff\xff\x85",
+            name("numpy", "dtype"),
+            text("O"),
+            b"\x89\x88\x87R\x89](K\x01etb",
+        ),
         "an array of another class": stream(
             name("joblib.numpy_pickle", "NumpyArrayWrapper"),
             b")\x81}(",

@@ -4,6 +4,7 @@ None of these trusts its arguments: they come from the file.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -93,6 +94,8 @@ def set_array(array: np.ndarray[Any, Any], state: Any) -> None:
     demand(isinstance(dtype, np.dtype), "odd array")
     if dtype.hasobject:
         demand(dtype.kind == "O" and type(content) is list, "odd array of objects")
+        # numpy takes as many items as the shape says, also from a list that has fewer.
+        demand(len(content) == math.prod(shape), "odd array of objects")
     else:
         demand(type(content) is bytes, "odd array")
     array.__setstate__((1, shape, dtype, bool(fortran), content))  # type: ignore[arg-type]

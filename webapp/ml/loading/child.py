@@ -41,11 +41,11 @@ def main() -> None:
         answer = {"passport": examine(data, asked["max_features"], trusted).to_dict()}
     except ModelRejectedError as error:
         answer = {"message": error.message, "details": error.details}
+        if error.__cause__ is not None:
+            answer["trouble"] = traceback.format_exc()[-_TROUBLE_LENGTH:]
     except (MemoryError, RecursionError):
         message = "the model needs more memory than it may take"
         answer = {"message": message, "details": {"reason": "limits"}}
-    except Exception:  # the file's fault, or a gap in our checks: the operator will want to see
-        answer = {"trouble": traceback.format_exc()[-_TROUBLE_LENGTH:]}
     with os.fdopen(answers, "wb") as file:
         file.write(json.dumps(answer, allow_nan=False).encode())
 

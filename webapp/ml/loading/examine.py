@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from webapp.errors import InvalidInputError, PredictionError
 from webapp.ml.columns import Column, describe_columns
 from webapp.ml.graph import walk
-from webapp.ml.loading.loader import decompress, load_with_version
+from webapp.ml.loading.loader import decompress, guard, load_with_version
 from webapp.ml.loading.refusals import rejected
 from webapp.ml.outputs import clean_text, to_json
 from webapp.ml.passport import Passport
@@ -43,30 +43,41 @@ def examine(data: bytes, max_features: int, trusted: tuple[str, ...]) -> Passpor
     estimator, version = load_with_version(stream, trusted)
     load_seconds = time.perf_counter() - started
     memory_bytes = _BASE_BYTES + max(len(stream), _resident_bytes() - resident)
+    passport = guard(lambda: _describe(estimator, max_features), stream)
+    return dataclasses.replace(
+        passport,
+        sklearn_version=version or sklearn.__version__,
+        load_seconds=load_seconds,
+        memory_bytes=memory_bytes,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def _describe(estimator: Any, max_features: int) -> Passport:
     _check_fitted(estimator)
     width = _count_features(estimator, max_features)
     columns = describe_columns(estimator, width)
-    classes = _list_classes(estimator)
     passport = Passport(
         estimator=_name(estimator),
         steps=[_name(step) for _, step in estimator.steps]
         if isinstance(estimator, Pipeline)
         else [],
-        sklearn_version=version or sklearn.__version__,
+        sklearn_version=sklearn.__version__,
         sklearn_version_here=sklearn.__version__,
         n_features_in_=width,
         feature_names_in_=_list_names(estimator),
         feature_kinds=[column.kind for column in columns],
         accepts_nan=False,
         nan_features=[],
-        classes_=classes,
+        classes_=_list_classes(estimator),
         has_predict_proba=False,
         n_outputs=1,
-        load_seconds=load_seconds,
-        memory_bytes=memory_bytes,
+        load_seconds=0.0,
+        memory_bytes=0,
         smoke_prediction=None,
-        bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=0,
+        sha256="",
     )
     return _try_out(estimator, passport, columns)
 

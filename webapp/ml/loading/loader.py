@@ -6,7 +6,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sklearn.base import BaseEstimator
 
@@ -17,6 +17,7 @@ from webapp.ml.loading.policy import load_policy
 from webapp.ml.loading.refusals import invalid, rejected
 from webapp.ml.loading.unpickler import FencedUnpickler, check_sklearn_version
 
+T = TypeVar("T")
 _MAX_BYTES: Final = 256 * 2**20
 _LZMA_MEMORY_BYTES: Final = 128 * 2**20
 _VERSION: Final = re.compile(rb"_sklearn_version.{1,8}?(\d{1,3}\.\d{1,3}\.[\w.]{1,8})", re.DOTALL)
@@ -48,18 +49,22 @@ def load_with_version(
         raise invalid("it does not begin like one")
     file = io.BytesIO(stream)
     unpickler = FencedUnpickler(file, load_policy(trusted))
-    loaded = _guard(unpickler.load, stream)
+    loaded = guard(unpickler.load, stream)
     if file.read(1):
         raise _trailing()
+    guard(lambda: _check(loaded), stream)
+    return loaded, unpickler.sklearn_version
+
+
+def _check(loaded: Any) -> None:
     if not isinstance(loaded, BaseEstimator) or not hasattr(loaded, "predict"):
         raise rejected(
             "not_an_estimator",
             f"the file holds a {type(loaded).__name__}, not a scikit-learn estimator with predict;"
             " save the fitted model itself",
         )
-    _guard(lambda: check_parts(loaded), stream)
+    check_parts(loaded)
     neutralise(loaded)
-    return loaded, unpickler.sklearn_version
 
 
 def decompress(data: bytes) -> bytes:
@@ -90,7 +95,7 @@ def _inflate(machine: Any, data: bytes) -> bytes:
     return stream
 
 
-def _guard(step: Callable[[], Any], stream: bytes) -> Any:
+def guard(step: Callable[[], T], stream: bytes) -> T:
     """Run a step over what the file made; whatever that makes it raise is a refusal."""
     try:
         return step()

@@ -106,7 +106,8 @@ def _read_answer(output: bytes, status: int) -> Passport:
         if "passport" in answer:
             return Passport.from_dict(answer["passport"])
         if "trouble" in answer:
-            logger.warning("Checking an upload failed: %s", answer["trouble"])
+            # The file's fault as far as we know; if it is a gap of ours, this shows where.
+            logger.info("Refused an upload: %s", answer["trouble"])
         refusal = ModelRejectedError(str(answer["message"]), answer["details"])
     except (ValueError, KeyError, TypeError) as error:
         raise invalid("checking it gives no answer") from error
