@@ -85,19 +85,10 @@ class Process:
         message, logger, module, function = _ORIGINS.get(
             event_type, (event_type, "webapp", "app", "main")
         )
-        head = {
-            "timestamp": timestamp(moment),
-            "level": "INFO",
-            "logger": logger,
-            "message": message,
-            "module": module,
-            "function": function,
-            "line": 42,
-            "event_type": event_type,
-            "host": self.host,
-            "pid": self.pid,
-        }
-        return head | fields | {"seq": self.seq}
+        head = {"timestamp": timestamp(moment), "level": "INFO", "message": message}
+        origin = {"logger": logger, "module": module, "function": function, "line": 42}
+        process = {"host": self.host, "pid": self.pid, "seq": self.seq}
+        return head | {"event_type": event_type} | fields | origin | process
 
     def request(
         self,

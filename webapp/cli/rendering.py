@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,21 +34,26 @@ NOT_FACTS: Final = (
 ) - {"user_id", "internal"}
 
 
-def show(rows: Iterable[Any], form: str | None, columns: Sequence[str] = ()) -> int:
+def show(rows: Iterable[Any], form: str | None = None, columns: Sequence[str] = ()) -> int:
     """Print rows in a format, by default the one that suits where they go; count them.
 
-    ``columns`` are those of a CSV or a table when the rows are events, which differ in theirs.
+    ``columns`` are those of a CSV of events, which differ in theirs.
     """
     records = _Counted(rows)
     form = chosen(form)
     if form == "table":
-        shown = [_event_in_table(r) if "event_type" in r else r for r in records]
-        _print_table(shown)
+        _print_table(records)
     else:
-        write = {"json": _json, "jsonl": _jsonl}.get(form)
-        for text in write(records) if write else _csv(records, columns):
+        for text in as_text(records, form, columns):
             sys.stdout.write(escape(text, keep="\n") if sys.stdout.isatty() else text)
     return records.count
+
+
+def as_text(records: Iterable[Record], form: str, columns: Sequence[str] = ()) -> Iterator[str]:
+    """Write records as JSON, JSON lines or CSV, piece by piece."""
+    if form == "json":
+        return _json(records)
+    return _csv(records, columns) if form == "csv" else _jsonl(records)
 
 
 def chosen(form: str | None) -> str:
@@ -68,10 +74,10 @@ class _Counted:
             yield asdict(row) if is_dataclass(row) and not isinstance(row, type) else row
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """Make a console that takes text as it is: no markup, no emoji, no guessing of colours."""
-    width = None if sys.stdout.isatty() else _PIPED_WIDTH
-    return Console(markup=False, emoji=False, highlight=False, soft_wrap=False, width=width)
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else _PIPED_WIDTH
+    return Console(markup=False, emoji=False, highlight=False, width=width, stderr=stderr)
 
 
 def escape(text: str, keep: str = "") -> str:
@@ -105,7 +111,7 @@ def cell(name: str, value: Any) -> str:
         return seconds(value)
     if isinstance(value, float):
         return f"{value:.2%}" if name.endswith(("_rate", "_ratio")) else f"{value:g}"
-    return str(value) if isinstance(value, int) else escape(_dump(value))
+    return escape(_dump(value) if isinstance(value, dict | list) else str(value))
 
 
 def seconds(value: float) -> str:
@@ -118,26 +124,29 @@ def moment(iso: str) -> str:
     return iso[:23].replace("T", " ")
 
 
-def _event_in_table(event: Record) -> Record:
+def print_event(out: Console, event: Record) -> None:
+    """Print an event as one line for a reader."""
+    level = str(event.get("level", ""))
     what = " ".join(str(event[name]) for name in ("method", "path") if name in event)
-    return {
-        "time (UTC)": moment(event["timestamp"]),
-        "level": event.get("level"),
-        "message": event.get("message"),
-        "request": what,
-        "facts": facts(event),
-        "request_id": event.get("request_id"),
-    }
+    line = Text.assemble(
+        (moment(str(event.get("timestamp", ""))), "dim"),
+        (f" {escape(level):<8} ", LEVEL_STYLES.get(level, "")),
+        (escape(str(event.get("message", ""))), "bold"),
+        (f"  {escape(what)}" if what else ""),
+    )
+    told = facts(event) + (f"  request_id={event['request_id']}" if "request_id" in event else "")
+    line.append(f"  {escape(told)}" if told else "", style="default")
+    out.print(line, soft_wrap=True)
 
 
-def _print_table(records: Sequence[Record]) -> None:
-    if not records:
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, value in records[0].items():
-        is_number = isinstance(value, int | float)
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+def _print_table(records: Iterable[Record]) -> None:
+    out = console()
+    table: Table | None = None
     for record in records:
+        if "event_type" in record:
+            print_event(out, record)
+            continue
+        table = table or _table(record)
         style = LEVEL_STYLES.get(str(record.get("level")), "")
         table.add_row(
             *(
@@ -145,11 +154,24 @@ def _print_table(records: Sequence[Record]) -> None:
                 for name, value in record.items()
             )
         )
-    console().print(table)
+    if table:
+        out.print(table)
+
+
+def _table(first: Record) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, value in first.items():
+        is_number = isinstance(value, int | float)
+        table.add_column(escape(name), justify="right" if is_number else "left", overflow="fold")
+    return table
 
 
 def _dump(value: Any) -> str:
-    return orjson.dumps(value, default=str).decode()
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # An integer over 64 bits, as the sum of a whole column can be.
+        return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"))
 
 
 def _jsonl(records: Iterable[Record]) -> Iterator[str]:

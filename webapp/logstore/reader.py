@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import duckdb
 
 from webapp.events.schema import FIELD_NAMES, FIELDS
-from webapp.logstore.files import ALL_TIME, RawFile, Snapshot, Window, open_snapshot
+from webapp.logstore.files import ALL_TIME, ARCHIVE_NAME, RawFile, Snapshot, Window, open_snapshot
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -63,12 +63,35 @@ def _parse_moment(text: str | None, now: datetime) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+@contextmanager
+def naming_errors() -> Iterator[None]:
+    """Tell what DuckDB could not read, as an error of ours."""
+    try:
+        yield
+    except (
+        duckdb.IOException,
+        duckdb.PermissionException,
+        duckdb.InvalidInputException,
+        duckdb.OutOfMemoryException,
+    ) as error:
+        raise LogReadError(str(error)) from error
+
+
 class LogReader:
     """Answer SQL over the log in a folder; one for a process, shared by its threads."""
 
-    def __init__(self, log_dir: Path, threads: int = 2) -> None:
+    def __init__(
+        self,
+        log_dir: Path,
+        threads: int = 2,
+        *,
+        spill_dir: Path | None = None,
+        output: Path | None = None,
+    ) -> None:
         self.log_dir = log_dir
         self._threads = threads
+        self._spill_dir = spill_dir
+        self._output = output
         self._lock = threading.Lock()
         self._database: duckdb.DuckDBPyConnection | None = None
         self._pid = 0
@@ -109,15 +132,14 @@ class LogReader:
         return [to_event(names, row) for row in rows]
 
     def retried(self, read: Callable[[], T]) -> T:
-        """Read with a fresh look at the folder when an archived file was pruned meanwhile."""
-        for _ in range(_ATTEMPTS):
-            try:
-                return read()
-            except duckdb.IOException as error:
-                last = error
-            except (duckdb.InvalidInputException, duckdb.OutOfMemoryException) as error:
-                raise LogReadError(str(error)) from error
-        raise LogReadError(str(last)) from last
+        """Read with a fresh look at the folder when a file was pruned or moved away meanwhile."""
+        with naming_errors():
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return read()
+                except (duckdb.IOException, duckdb.PermissionException):
+                    continue
+            return read()
 
     @contextmanager
     def connected(
@@ -141,7 +163,9 @@ class LogReader:
             if self._database is None or self._pid != os.getpid():
                 if self._database is not None:
                     _inherited.append(self._database)
-                self._database = connect(self.log_dir, self._threads)
+                self._database = connect(
+                    self.log_dir, self._threads, spill_dir=self._spill_dir, output=self._output
+                )
                 self._pid = os.getpid()
             cursor = self._database.cursor()
         try:
@@ -151,9 +175,18 @@ class LogReader:
 
 
 def connect(
-    log_dir: Path, threads: int, memory_limit: str = MEMORY_LIMIT, spill_dir: Path | None = None
+    log_dir: Path,
+    threads: int,
+    memory_limit: str = MEMORY_LIMIT,
+    *,
+    spill_dir: Path | None = None,
+    output: Path | None = None,
 ) -> duckdb.DuckDBPyConnection:
-    """Open an in-memory database that can read the log folder and nothing else."""
+    """Open an in-memory database that can reach the log folder and one output file at most.
+
+    DuckDB resolves links before it looks at the folders, so that a descriptor of a file in the
+    log folder is allowed, and a link that leads out of it is not.
+    """
     database = duckdb.connect(
         config={
             "threads": str(threads),
@@ -165,9 +198,11 @@ def connect(
         }
     )
     database.execute("SET TimeZone = 'UTC'")
-    # /dev/fd: the raw files are opened by us and read by descriptor, see files.py
-    folders = ", ".join(literal(f"{folder}/") for folder in (log_dir.absolute(), "/dev/fd"))
-    database.execute(f"SET allowed_directories = [{folders}]")
+    # The archive may be a link to a larger disk.
+    folders = {f"{folder.resolve()}/" for folder in (log_dir, log_dir / ARCHIVE_NAME)}
+    database.execute(f"SET allowed_directories = [{', '.join(map(literal, sorted(folders)))}]")
+    if output is not None:
+        database.execute(f"SET allowed_paths = [{literal(str(output.resolve()))}]")
     database.execute("SET enable_external_access = false")
     database.execute("SET lock_configuration = true")
     return database

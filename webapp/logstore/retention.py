@@ -40,13 +40,19 @@ def tidy(log_dir: Path) -> None:
 
 
 def prune(
-    log_dir: Path, retention_days: int, max_bytes: int, *, today: date | None = None
+    log_dir: Path,
+    retention_days: int,
+    max_bytes: int,
+    *,
+    today: date | None = None,
+    dry_run: bool = False,
 ) -> list[LogFile]:
     """Delete files older than some days, then the oldest until the rest is small enough.
 
     The active file counts and is never deleted. Hold the archive's lock.
     """
-    tidy(log_dir)
+    if not dry_run:
+        tidy(log_dir)
     oldest_kept = (today or datetime.now(UTC).date()).toordinal() - retention_days
     files = list_files(log_dir)
     total = sum(file.size_bytes for file in files) + _size(log_dir / ACTIVE_NAME)
@@ -54,7 +60,8 @@ def prune(
     for file in files:
         if file.last_day.toordinal() >= oldest_kept and total <= max_bytes:
             break
-        file.path.unlink()
+        if not dry_run:
+            file.path.unlink()
         total -= file.size_bytes
         removed.append(file)
     for folder in (log_dir / ARCHIVE_NAME).glob("date=*"):
