@@ -32,12 +32,18 @@ control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:
-    """Refuse a database that will not do, and begin new counts."""
+    """Refuse what could not work, load what every worker needs, and begin new counts."""
     from webapp.db.schema import check_before_start
+    from webapp.ml.loading.policy import load_policy
 
     problem = check_before_start(settings)
     if problem is not None:
         configuration.exit_with(problem)
+    # Takes a second and 100 MB; the workers share what is there when they are forked.
+    try:
+        load_policy(settings.trusted_globals)
+    except (ImportError, AttributeError, ValueError) as error:
+        configuration.exit_with(f"PELLUCID_TRUSTED_GLOBALS: {error}")
     metrics_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
     for file in metrics_dir.glob("*.db"):
         file.unlink()

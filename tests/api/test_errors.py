@@ -1,5 +1,6 @@
 """Failures have one form, whatever went wrong, and each has its line."""
 
+import io
 from typing import Any
 
 import pytest
@@ -82,6 +83,16 @@ def test_a_body_over_the_limit_is_refused(database_url: str, tmp_path: Any) -> N
     response = small.predict("x", [[0.0] * 1000])
     assert response.status_code == 413
     assert small.last_event(response)["error"] == "RequestEntityTooLarge"
+    chunked = small.call(
+        "POST",
+        "predictions/predict",
+        small.owner,
+        input_stream=io.BytesIO(b" " * 2000),
+        content_type="application/json",
+        headers={"Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert chunked.status_code == 413
     small.close()
 
 

@@ -6,6 +6,7 @@ import orjson
 from flask import request
 from flask.json.provider import JSONProvider
 from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from webapp.errors import InvalidInputError, UnsupportedMediaTypeError
 from webapp.events import canonical, redact
@@ -39,7 +40,7 @@ def read_json(model: type[M]) -> M:
             "the body must be JSON: send Content-Type: application/json"
         )
     try:
-        content = orjson.loads(request.get_data(cache=False))
+        content = orjson.loads(_read())
     except orjson.JSONDecodeError as error:
         raise InvalidInputError(
             f"the body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})"
@@ -77,6 +78,15 @@ def validate(model: type[M], content: Any) -> M:
         ]
         summary = "; ".join(f"{problem['field']}: {problem['message']}" for problem in problems)
         raise InvalidInputError(summary, {"errors": problems}) from None
+
+
+def _read() -> bytes:
+    data = request.get_data(cache=False)
+    # A chunked body has no length to refuse by, and werkzeug stops reading at the limit without
+    # a word.
+    if request.content_length is None and len(data) == request.max_content_length:
+        raise RequestEntityTooLarge
+    return data
 
 
 def _conceal_secrets(content: Any) -> None:
