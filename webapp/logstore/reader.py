@@ -52,11 +52,11 @@ def parse_window(since: str | None, until: str | None, now: datetime) -> Window:
 def _parse_moment(text: str | None, now: datetime) -> datetime | None:
     if not text:
         return None
-    if match := re.fullmatch(r"(\d{1,6})([smhdw])", text.strip()):
-        return now - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
     try:
+        if match := re.fullmatch(r"(\d{1,6})([smhdw])", text.strip()):
+            return now - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(
             f"{text[:40]!r} is not a time; write 15m, 2h, 7d or 2026-11-24T10:00:00Z"
         ) from None
@@ -280,10 +280,12 @@ def raw_source(cursor: duckdb.DuckDBPyConnection, files: Sequence[RawFile], extr
         return f"SELECT * REPLACE ({moment}), NULL::JSON AS {EXTRA} FROM {lines}"
     # Both functions make one row of each line, in order; a merge patch of nulls takes away
     # the known fields (RFC 7396). It costs as much as all the columns, hence the look before.
-    rest = f"nullif(json_merge_patch(line, {literal(_WITHOUT_KNOWN)}), '{{}}')::JSON AS {EXTRA}"
+    rest = (
+        f"nullif(json_merge_patch(whole_line, {literal(_WITHOUT_KNOWN)}), '{{}}')::JSON AS {EXTRA}"
+    )
     return (
-        f"SELECT * EXCLUDE (line) REPLACE ({moment}), {rest} FROM {lines}"
-        f" POSITIONAL JOIN (SELECT json AS line FROM {objects})"
+        f"SELECT * EXCLUDE (whole_line) REPLACE ({moment}), {rest} FROM {lines}"
+        f" POSITIONAL JOIN (SELECT json AS whole_line FROM {objects})"
     )
 
 
