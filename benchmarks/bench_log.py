@@ -9,9 +9,16 @@ import logging
 import logging.handlers
 import multiprocessing
 import os
+import re
+import shutil
 import signal
+import socket
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,16 +30,21 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine
+from benchmarks.machine import describe
 from webapp import metrics
 from webapp.events import canonical, handlers
 from webapp.settings import load
 
 RECORDS = 20_000
+ROUNDS = 10
+WARM_UP = 2_000
+REPEATS = 5
+WRK_SECONDS = 5
 PROCESSES = 4
 RECORDS_EACH = 100_000
 SEGMENT_BYTES = 4 * 2**20
 OURS, STDLIB, CLH = "Pellucid", "RotatingFileHandler", "concurrent-log-handler"
+KINDS = (STDLIB, CLH, OURS)
 # Enough for 4 x 100,000 records of 450 bytes: nothing may be lost by deleting old files.
 BACKUPS = 200
 console = Console()
@@ -111,17 +123,210 @@ def in_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def price(kind: str, folder: Path) -> tuple[float, float]:
-    """Measure one writer alone: mean seconds a record, and bytes a line."""
+    """Measure one writer alone: the seconds of a record (median of rounds), and a line's bytes."""
     configure(kind, folder)
-    write(2_000, 0)
-    seconds = write(RECORDS, 0)
+    write(WARM_UP, 0)
+    rounds = [statistics.fmean(write(RECORDS // ROUNDS, 0)) for _ in range(ROUNDS)]
     written = sum(path.stat().st_size for path in folder.glob("app*"))
-    return sum(seconds) / len(seconds), written / (RECORDS + 2_000)
+    return statistics.median(rounds), written / (RECORDS + WARM_UP)
+
+
+def compete(kind: str, folder: Path, writer: int, count: int, report: Any) -> None:
+    """Write beside other processes; report each number after its logging call returned."""
+    configure(kind, folder)
+    seconds = write(count, writer, report.acknowledge)
+    report.finish(seconds)
+
+
+class Report:
+    """A writer's word to its parent, in shared memory: it outlives a SIGKILL of the writer."""
+
+    def __init__(self, context: Any, count: int) -> None:
+        self.acknowledged = context.Value("q", -1, lock=False)
+        self._seconds = context.Array("d", count, lock=False)
+
+    def acknowledge(self, number: int) -> None:
+        """Say that the call for this number returned."""
+        self.acknowledged.value = number
+
+    def finish(self, seconds: list[float]) -> None:
+        """Hand over how long each call took."""
+        self._seconds[: len(seconds)] = seconds
+
+    def seconds(self) -> list[float]:
+        """Read how long each call took."""
+        return [value for value in self._seconds if value]
+
+
+def share(kind: str, folder: Path, count: int) -> dict[str, Any]:
+    """Let four processes share a log that rotates; kill one midway, and start another for it."""
+    context = multiprocessing.get_context("spawn")
+    reports = [Report(context, count) for _ in range(PROCESSES + 1)]
+    writers = [
+        context.Process(target=compete, args=(kind, folder, number, count, reports[number]))
+        for number in range(PROCESSES)
+    ]
+    for writer in writers:
+        writer.start()
+    while reports[0].acknowledged.value < count // 2:
+        time.sleep(0.001)
+    assert writers[0].pid is not None
+    os.kill(writers[0].pid, signal.SIGKILL)
+    writers.append(
+        context.Process(
+            target=compete, args=(kind, folder, PROCESSES, count // 2, reports[PROCESSES])
+        )
+    )
+    writers[-1].start()
+    for writer in writers:
+        writer.join()
+    acknowledged = {
+        (number, index)
+        for number, report in enumerate(reports)
+        for index in range(report.acknowledged.value + 1)
+    }
+    found, broken = read(folder)
+    seconds = sorted(value for report in reports for value in report.seconds())
+    return {
+        "acknowledged": len(acknowledged),
+        "lost": len(acknowledged - found.keys()),
+        "torn": broken,
+        "twice": sum(times - 1 for times in found.values()),
+        "p50": seconds[len(seconds) // 2],
+        "p99": seconds[len(seconds) * 99 // 100],
+    }
+
+
+def read(folder: Path) -> tuple[Counter[tuple[int, int]], int]:
+    """Count each record found in the files, and the lines that are none."""
+    found: Counter[tuple[int, int]] = Counter()
+    broken = 0
+    for path in folder.glob("app*"):
+        for line in path.read_bytes().split(b"\n"):
+            if not line:
+                continue
+            try:
+                record = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                broken += 1
+                continue
+            if "number" in record:
+                found[record["writer"], record["number"]] += 1
+    return found, broken
+
+
+def serve(hooks: bool, folder: Path) -> float:
+    """Measure requests per second of one Flask endpoint under gunicorn, with wrk."""
+    port = free_port()
+    environ = {
+        **os.environ,
+        "HOOKS": str(int(hooks)),
+        "PELLUCID_INSTANCE_PATH": str(folder),
+        "PELLUCID_LOG_DIR": str(folder / "logs"),
+        "PELLUCID_LOG_STDOUT": "off",
+        "PROMETHEUS_MULTIPROC_DIR": str(folder),
+    }
+    command = ["-b", f"127.0.0.1:{port}", "-w", "1", "-k", "sync", "--no-control-socket"]
+    gunicorn = [sys.executable, "-m", "gunicorn", "-c", "/dev/null", *command]
+    with subprocess.Popen([*gunicorn, "benchmarks.endpoint:app"], env=environ) as server:
+        try:
+            url = f"http://127.0.0.1:{port}/answer"
+            wait_for(url)
+            wrk(url, 1)
+            return wrk(url, WRK_SECONDS)
+        finally:
+            server.terminate()
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(url: str) -> None:
+    """Wait until a server answers."""
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(url).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit(f"no answer from {url}")
+
+
+def wrk(url: str, seconds: int) -> float:
+    """Load a server over two connections; return its requests per second."""
+    command = ["wrk", "-t1", "-c2", f"-d{seconds}s", url]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Non-2xx" not in output, output
+    match = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    assert match is not None, output
+    return float(match[1])
+
+
+def show_price() -> None:
+    """Print what a record costs, all handlers in turn."""
+    results: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    for _ in range(REPEATS):
+        for kind in KINDS:
+            with tempfile.TemporaryDirectory() as folder:
+                results[kind].append(in_process(price, kind, Path(folder)))
+    best = {kind: min(mean for mean, _ in measured) for kind, measured in results.items()}
+    table = Table("handler", "µs a record", "of concurrent-log-handler", "bytes a line")
+    for kind in KINDS:
+        ratio = f"{best[kind] / best[CLH]:.2f}"
+        table.add_row(kind, f"{best[kind] * 1e6:.1f}", ratio, f"{results[kind][0][1]:.0f}")
+    console.print("One record, one writer", table)
+
+
+def show_sharing(count: int) -> None:
+    """Print what is lost when processes share the file."""
+    names = ("acknowledged", "lost", "torn", "twice", "p50", "p99")
+    table = Table("handler", *names[:4], "p50 µs", "p99 µs")
+    for kind in KINDS:
+        with tempfile.TemporaryDirectory() as folder:
+            result = share(kind, Path(folder), count)
+        figures = [f"{result[name]:,}" for name in names[:4]]
+        table.add_row(kind, *figures, *(f"{result[name] * 1e6:.0f}" for name in names[4:]))
+    title = f"{PROCESSES} processes × {count:,} records, rotation every 4 MiB, one killed midway"
+    console.print(title, table)
+
+
+def show_hooks() -> None:
+    """Print what the hooks cost a request, in alternated runs."""
+    if shutil.which("wrk") is None:
+        console.print("The hooks are not measured: wrk is not installed.")
+        return
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(REPEATS):
+        for hooks in (False, True):
+            with tempfile.TemporaryDirectory() as folder:
+                rates[hooks].append(serve(hooks, Path(folder)))
+    bare, hooked = (statistics.median(rates[hooks]) for hooks in (False, True))
+    table = Table("endpoint", "requests/s", "ratio")
+    table.add_row("bare Flask", f"{bare:.0f}", "1.00")
+    table.add_row("all hooks, two lines, metrics", f"{hooked:.0f}", f"{hooked / bare:.2f}")
+    console.print("One Flask JSON endpoint, gunicorn, 1 sync worker", table)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=RECORDS_EACH, help="of each process")
+    parser.add_argument("parts", nargs="*", default=["price", "sharing", "hooks"])
+    arguments = parser.parse_args()
+    console.print(describe())
+    if "price" in arguments.parts:
+        show_price()
+    if "sharing" in arguments.parts:
+        show_sharing(arguments.records)
+    if "hooks" in arguments.parts:
+        show_hooks()
 
 
 if __name__ == "__main__":
-    for _ in range(3):
-        for kind in (STDLIB, CLH, OURS):
-            with tempfile.TemporaryDirectory() as folder:
-                mean, size = in_process(price, kind, Path(folder))
-                print(kind, round(mean * 1e6, 1), "us", round(size), "bytes")
+    main()
