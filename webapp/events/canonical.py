@@ -38,6 +38,7 @@ class RequestEvent:
         "secrets",
         "slow_seconds",
         "statements",
+        "streamed",
     )
 
     def __init__(
@@ -53,6 +54,7 @@ class RequestEvent:
         self.slow_seconds = slow_seconds
         self.exception: BaseException | None = None
         self.finished = False
+        self.streamed = False  # the response is still on its way when the request is torn down
         # The flight recorder: records below the level of the log, written only if they matter.
         self.held: deque[logging.LogRecord] = deque(maxlen=HELD_RECORDS)
         self.released = False
@@ -63,11 +65,8 @@ class RequestEvent:
 
     def start(self, **facts: Any) -> None:
         """Write the line that says that the request began."""
-        logger.log(
-            logging.DEBUG if self.internal else logging.INFO,
-            "Request started",
-            extra={"event_type": schema.REQUEST_STARTED, **facts},
-        )
+        level = logging.DEBUG if self.internal else logging.INFO
+        _emit(level, "Request started", {"event_type": schema.REQUEST_STARTED, **facts})
 
     def annotate(self, **facts: Any) -> None:
         """Add facts to the request's last line."""
@@ -106,11 +105,11 @@ class RequestEvent:
         facts = self._last_facts(status_code, duration)
         if failed:
             facts["event_type"] = schema.REQUEST_FAILED
-            logger.error("Request failed", exc_info=self.exception, extra=facts)
+            _emit(logging.ERROR, "Request failed", facts, self.exception)
         else:
             noted = slow or unready or status_code in _WARN_STATUSES
             usual = logging.DEBUG if self.internal and status_code < 400 else logging.INFO
-            logger.log(logging.WARNING if noted else usual, "Request completed", extra=facts)
+            _emit(logging.WARNING if noted else usual, "Request completed", facts)
         return duration
 
     def _last_facts(self, status_code: int, duration: float) -> dict[str, Any]:
@@ -134,6 +133,34 @@ class RequestEvent:
         self.released = True
         while self.held:
             logging.getLogger().handle(self.held.popleft())
+
+
+def _emit(
+    level: int, message: str, facts: dict[str, Any], exception: BaseException | None = None
+) -> None:
+    """Hand a record to the logger, as its methods would, for a third of their price.
+
+    They look for the caller in the stack and each fact among the record's attributes. Here both
+    are known: every request has two such lines, and none comes from anywhere else.
+    """
+    exc_info = None
+    if exception is not None:
+        exc_info = (type(exception), exception, exception.__traceback__)
+    logger.handle(
+        logging.makeLogRecord(
+            {
+                "name": logger.name,
+                "levelno": level,
+                "levelname": logging.getLevelName(level),
+                "msg": message,
+                "module": "canonical",
+                "funcName": _emit.__name__,
+                "lineno": _emit.__code__.co_firstlineno,
+                "exc_info": exc_info,
+                **facts,
+            }
+        )
+    )
 
 
 _current: ContextVar[RequestEvent | None] = ContextVar("request_event", default=None)

@@ -174,4 +174,12 @@ def _context_part(event: canonical.RequestEvent) -> bytes:
 
 def _part(fields: Fields) -> bytes:
     """Serialise fields as the continuation of an object: with a comma for the opening brace."""
-    return b"," + _careful_line(fields, ())[1:] if fields else b"}"
+    if not fields:
+        return b"}"
+    try:
+        line = orjson.dumps(fields)
+    except TypeError:
+        line = b""
+    if not line or len(line) > _MAX_BYTES or redact.may_hold_secret(line):
+        line = _careful_line(fields, ())
+    return b"," + line[1:]

@@ -14,6 +14,7 @@ import stat
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ _FOLDER_MODE: Final = 0o750
 _FILE_MODE: Final = 0o640
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _NEWLINE: Final = b"\n"
+# How often the file may vanish while it is being opened, before that counts as a failure.
+_OPEN_TRIES: Final = 100
 
 
 class SharedRotatingHandler(logging.Handler):
@@ -55,7 +58,9 @@ class SharedRotatingHandler(logging.Handler):
         self._segment_bytes = segment_bytes
         self._on_written, self._on_dropped, self._on_rotated = on_written, on_dropped, on_rotated
         self._json = JsonFormatter()
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
+        self._waiting: deque[tuple[bytes, str]] = deque()
+        self._writing = False
         self._fd = -1
         self._inode = (-1, -1)
         self._end = 0  # where our last line ended, if nobody wrote since
@@ -69,32 +74,37 @@ class SharedRotatingHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; never raise into the program that logs."""
         line = self._json.line(record)
-        rotated = False
+        written: list[tuple[str, bool, bool]] = []
         with self._mutex:
-            # Numbered here, so that the numbers in the file are in order and have no gap
-            # unless a line was lost.
-            data = line[:-1] + b',"seq":%d}\n' % next(self._seq)
-            try:
-                rotated = self._append(data)
-            except OSError as error:
-                self._close()
-                self._drop(data, record.levelname, error)
+            self._waiting.append((line, record.levelname))
+            if self._writing:
+                # This very thread is in the middle of a write, and a finaliser or a signal
+                # handler logs: the line is written when the one before it is.
                 return
-        self._on_written(record.levelname)
-        if rotated:
-            self._on_rotated()
+            self._writing = True
+            try:
+                while self._waiting:
+                    written.append(self._write(*self._waiting.popleft()))
+            finally:
+                self._writing = False
+        for level, kept, rotated in written:
+            (self._on_written if kept else self._on_dropped)(level)
+            if rotated:
+                self._on_rotated()
 
     def check(self) -> str | None:
         """Tell why the log cannot be written now, or None if it can."""
         with self._mutex:
             try:
-                self._lock_current()
+                size = self._lock_current()
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
+                room = os.statvfs(self._log_dir).f_bavail
             except OSError as error:
                 self._close()
                 return error.strerror or errno.errorcode.get(error.errno or 0, "error")
-        room = os.statvfs(self._log_dir)
-        return None if room.f_bavail else os.strerror(errno.ENOSPC)
+        if not room:
+            return os.strerror(errno.ENOSPC)
+        return "the file cannot be renamed" if size > 2 * self._segment_bytes else None
 
     def close(self) -> None:
         """Close the file."""
@@ -107,28 +117,52 @@ class SharedRotatingHandler(logging.Handler):
 
         A child that kept its parent's descriptor would share the parent's lock as well.
         """
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
+        self._waiting.clear()
+        self._writing = False
         self._seq = _counter(self._path)
         self._close()
 
-    def _append(self, data: bytes) -> bool:
+    def _write(self, line: bytes, level: str) -> tuple[str, bool, bool]:
+        """Write one line; return its level, whether it is in the file, and whether that rotated."""
+        # Numbered here, so that the numbers in the file are in order and have no gap unless a
+        # line was lost.
+        data = line[:-1] + b',"seq":%d}\n' % next(self._seq)
+        try:
+            size = self._append(data)
+        except OSError:
+            self._close()
+            streams.write_if_room(streams.STDERR, data)  # said there instead; readiness says why
+            return level, False, False
+        return level, True, size >= self._segment_bytes and self._rotate()
+
+    def _append(self, data: bytes) -> int:
+        """Put a line on a line of its own; return the size of the file."""
         size = self._lock_current()
         try:
             if size not in (0, self._end) and os.pread(self._fd, 1, size - 1) != _NEWLINE:
                 # A writer was killed in the middle of a line, or one is writing right now;
                 # an empty line does no harm.
                 data = _NEWLINE + data
-            written = os.write(self._fd, data)
+            self._put(data)
+            begin = self._end - len(data)
+            if begin != size and os.pread(self._fd, 1, begin - 1) not in (_NEWLINE, b""):
+                # Since that look, another writer began a line and was killed or found the disk
+                # full. What was just written hangs on its torn line, so it is written again.
+                self._put(_NEWLINE + data)
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
-        self._end = size + written
+        return self._end
+
+    def _put(self, data: bytes) -> None:
+        written = os.write(self._fd, data)
+        self._end = os.lseek(self._fd, 0, os.SEEK_CUR)
         if written != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return size + written >= self._segment_bytes and self._rotate()
 
     def _lock_current(self) -> int:
         """Hold the shared lock on the file that has the name now; return its size."""
-        while True:
+        for _ in range(_OPEN_TRIES):
             if self._fd < 0:
                 self._open()
             fcntl.flock(self._fd, fcntl.LOCK_SH)
@@ -139,6 +173,7 @@ class SharedRotatingHandler(logging.Handler):
             if named is not None and (named.st_dev, named.st_ino) == self._inode:
                 return named.st_size
             self._close()
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     def _open(self) -> None:
         try:
@@ -163,23 +198,23 @@ class SharedRotatingHandler(logging.Handler):
         It does not wait: a writer that was stopped in the middle would stop every process. The
         file is still too long at the next line, which tries again.
         """
+        renamed = False
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            named = os.stat(self._path)
+            if (named.st_dev, named.st_ino) == self._inode:
+                now = datetime.fromtimestamp(time.time(), UTC)
+                name = f"app-{now:%Y%m%dT%H%M%S.%f}Z-{os.getpid()}.jsonl"
+                os.rename(self._path, self._log_dir / name)
+                renamed = True
         except BlockingIOError:
             return False
-        named = os.stat(self._path)
-        renamed = (named.st_dev, named.st_ino) == self._inode
-        if renamed:
-            now = datetime.fromtimestamp(time.time(), UTC)
-            name = f"app-{now:%Y%m%dT%H%M%S.%f}Z-{os.getpid()}.jsonl"
-            os.rename(self._path, self._log_dir / name)
+        except OSError:
+            # Moved away meanwhile, or the folder is read-only. No line is lost by that, and
+            # readiness tells of a file that stays too long.
+            pass
         self._close()
         return renamed
-
-    def _drop(self, data: bytes, level: str, error: OSError) -> None:
-        """Say it on stderr instead, and count it."""
-        streams.write_if_room(streams.STDERR, data)
-        self._on_dropped(level)
 
 
 _handlers: weakref.WeakSet[SharedRotatingHandler] = weakref.WeakSet()

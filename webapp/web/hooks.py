@@ -4,7 +4,7 @@ import re
 from typing import Any, Final
 
 import uuid_utils
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 
 from webapp import metrics
 from webapp.events import canonical, schema
@@ -25,9 +25,9 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     def copy_status(response: Response) -> Response:
         event = current_event(slow_seconds)
-        event.annotate(status_code=response.status_code)
+        event.facts["status_code"] = response.status_code
         if not response.is_streamed:
-            event.annotate(response_bytes=response.calculate_content_length())
+            event.facts["response_bytes"] = response.calculate_content_length()
         response.headers["X-Request-ID"] = event.context["request_id"]
         return response
 
@@ -36,7 +36,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         if exception is not None:
             event.exception = event.exception or exception
             event.annotate(status_code=500)
-        if "finish_with_stream" not in g:
+        if not event.streamed:
             finish(event)
         canonical.leave()
 
@@ -63,7 +63,7 @@ def finish(event: canonical.RequestEvent) -> None:
 def finish_with_stream(response: Response) -> Response:
     """Let the event of a streamed response end when its last byte has left."""
     event = current_event()
-    g.finish_with_stream = True
+    event.streamed = True
 
     def close() -> None:
         canonical.enter(event)
@@ -76,14 +76,15 @@ def finish_with_stream(response: Response) -> Response:
 
 
 def _new_event(slow_seconds: float) -> canonical.RequestEvent:
-    environ = request.environ
+    req = request._get_current_object()  # type: ignore[attr-defined]  # once, not at each use
+    environ = req.environ
     sent_id = environ.get("HTTP_X_REQUEST_ID", "")
-    rule = request.url_rule
+    rule = req.url_rule
     route = rule.rule if rule is not None else schema.UNMATCHED
     context: dict[str, Any] = {
         "request_id": sent_id if _REQUEST_ID.fullmatch(sent_id) else str(uuid_utils.uuid7()),
         "method": environ["REQUEST_METHOD"],
-        "path": request.path,
+        "path": req.path,
         "route": route,
         "client_ip": environ.get("REMOTE_ADDR"),
     }
@@ -93,18 +94,20 @@ def _new_event(slow_seconds: float) -> canonical.RequestEvent:
         context, slow_seconds=slow_seconds, internal=route in INTERNAL_ROUTES
     )
     if "HTTP_COOKIE" in environ:
-        event.conceal(request.cookies.values())
+        event.conceal(req.cookies.values())
     if "HTTP_AUTHORIZATION" in environ:
         _conceal_credentials(event, environ["HTTP_AUTHORIZATION"])
     if environ.get("CONTENT_LENGTH"):
-        event.annotate(request_bytes=request.content_length)
+        event.annotate(request_bytes=req.content_length)
     canonical.enter(event)
     return event
 
 
 def _opening_facts() -> dict[str, Any]:
     environ = request.environ
-    facts = {"user_agent": environ.get("HTTP_USER_AGENT")}
+    facts: dict[str, Any] = {}
+    if "HTTP_USER_AGENT" in environ:
+        facts["user_agent"] = environ["HTTP_USER_AGENT"]
     if environ.get("QUERY_STRING"):
         # Lists, which also keep repeated names: a query of `?level=ERROR` must not look like a
         # line's own "level":"ERROR" to a byte search.
