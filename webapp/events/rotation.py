@@ -13,6 +13,7 @@ import os
 import stat
 import threading
 import time
+import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -87,10 +88,13 @@ class SharedRotatingHandler(logging.Handler):
                     written.append(self._write(*self._waiting.popleft()))
             finally:
                 self._writing = False
-        for level, kept, rotated in written:
-            (self._on_written if kept else self._on_dropped)(level)
-            if rotated:
-                self._on_rotated()
+        try:
+            for level, kept, rotated in written:
+                (self._on_written if kept else self._on_dropped)(level)
+                if rotated:
+                    self._on_rotated()
+        except Exception:
+            streams.write_if_room(streams.STDERR, traceback.format_exc().encode())
 
     def check(self) -> str | None:
         """Tell why the log cannot be written now, or None if it can."""
@@ -140,19 +144,24 @@ class SharedRotatingHandler(logging.Handler):
         """Put a line on a line of its own; return the size of the file."""
         size = self._lock_current()
         try:
-            if size not in (0, self._end) and os.pread(self._fd, 1, size - 1) != _NEWLINE:
-                # A writer was killed in the middle of a line, or one is writing right now;
-                # an empty line does no harm.
+            if size not in (0, self._end) and self._ends_torn(size):
                 data = _NEWLINE + data
             self._put(data)
             begin = self._end - len(data)
-            if begin != size and os.pread(self._fd, 1, begin - 1) not in (_NEWLINE, b""):
+            separate = data[:1] == _NEWLINE or begin == size
+            if not separate and os.pread(self._fd, 1, begin - 1) not in (_NEWLINE, b""):
                 # Since that look, another writer began a line and was killed or found the disk
                 # full. What was just written hangs on its torn line, so it is written again.
                 self._put(_NEWLINE + data)
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
         return self._end
+
+    def _ends_torn(self, size: int) -> bool:
+        # A longer file by now means that its last line is just being written. Where even that
+        # look comes too early, an empty line is written, which does no harm.
+        torn = os.pread(self._fd, 1, size - 1) != _NEWLINE
+        return torn and os.fstat(self._fd).st_size == size
 
     def _put(self, data: bytes) -> None:
         written = os.write(self._fd, data)
