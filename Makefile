@@ -9,10 +9,17 @@ run: install
 	$(BIN)/flask prepare
 	exec $(BIN)/gunicorn
 
+# The second time, only what uses a database: the rest would do the same again.
 test: install-tests
-	$(BIN)/python -m pytest
+	env -u TEST_DATABASE_URL $(BIN)/python -m pytest
+	@if [ -n "$$TEST_DATABASE_URL" ]; then \
+		echo "The tests that use a database, once more, on PostgreSQL:"; \
+		$(BIN)/python -m pytest tests/api tests/cli tests/unit/db tests/unit/services; \
+	else \
+		echo "Nothing was tested on PostgreSQL: TEST_DATABASE_URL is not set."; \
+	fi
 
-demo: install
+demo: install-tests
 	$(BIN)/python -m tests.demo
 
 lint: install-tests

@@ -16,6 +16,26 @@ migrated_url = database.migrated_url
 unmigrated_url = database.unmigrated_url
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know `--no-skips`, for a machine on which nothing may be absent."""
+    parser.addoption("--no-skips", action="store_true", help="fail where a part is absent")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run whose tests were skipped, except those of the other database."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not session.config.getoption("no_skips"):
+        return
+    skipped = [report.longrepr[2] for report in reporter.getreports("skipped")]
+    absent = [reason for reason in skipped if not reason.startswith("Skipped: only on ")]
+    if absent and session.exitstatus == pytest.ExitCode.OK:
+        reporter.ensure_newline()
+        reporter.write_line(
+            f"--no-skips: {len(absent)} skipped, for example: {absent[0]}", red=True
+        )
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(autouse=True)
 def _kept_logging() -> Iterator[None]:
     """Restore the root logger, whatever a test did to it."""

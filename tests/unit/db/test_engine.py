@@ -36,7 +36,7 @@ def add_model(owner: User) -> RegisteredModel:
 @pytest.fixture
 def file(database_url: str) -> Path:
     if not database_url.startswith(SQLITE):
-        pytest.skip("PostgreSQL has no such file")
+        pytest.skip("only on SQLite")
     return Path(database_url.removeprefix(SQLITE))
 
 
@@ -254,7 +254,7 @@ def test_a_postgresql_that_does_not_answer_is_given_up_soon(monkeypatch: pytest.
 
 def test_a_connection_that_the_server_closed_is_replaced(app_context: Flask):
     if db.engine.dialect.name != "postgresql":
-        pytest.skip("SQLite has no server")
+        pytest.skip("only on PostgreSQL")
     add_user()
     process = db.session.scalar(text("SELECT pg_backend_pid()"))
     db.session.rollback()
