@@ -1,5 +1,6 @@
 """How gunicorn serves Pellucid: `gunicorn` alone, in the project root, is enough."""
 
+import gc
 import os
 from typing import Any
 
@@ -29,6 +30,12 @@ limit_request_line = 4094
 limit_request_fields = 50
 logger_class = "webapp.events.gunicorn_logger.EventLogger"
 control_socket_disable = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """Leave what was loaded out of every later garbage collection."""
+    gc.collect()
+    gc.freeze()
 
 
 def on_starting(server: Any) -> None:

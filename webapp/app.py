@@ -1,6 +1,7 @@
 """The factory: the program, put together in reading order."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -14,6 +15,7 @@ from webapp.db import engine
 from webapp.events import handlers, timing
 from webapp.events.rotation import SharedRotatingHandler
 from webapp.extensions import db
+from webapp.logstore.archive import start_archiver
 from webapp.logstore.reader import LogReader
 from webapp.ml.store import ModelStore
 from webapp.parts import Parts, attach
@@ -38,6 +40,9 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         settings,
         on_written=metrics.count_log_record,
         on_dropped=metrics.count_dropped_log_record,
+        on_rotated=partial(
+            start_archiver, settings.log_dir, settings.log_retention_days, settings.log_max_bytes
+        ),
     )
 
     app = Flask(__name__)
