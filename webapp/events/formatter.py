@@ -21,7 +21,7 @@ _OURS: Final = {"timestamp", "level", "logger", "line", "host", "pid", "seq"}
 _RESERVED: Final = frozenset({*RESERVED_ATTRS, "message", "asctime", "taskName", *_OURS})
 # `extra` comes after what every record has, so a line need not look at those again.
 _PLAIN_ATTRIBUTES: Final = len(logging.makeLogRecord({}).__dict__)
-_PACKAGE: Final = str(Path(__file__).parents[1])
+_PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
 _MAX_BYTES: Final = strict.MAX_LINE_BYTES - strict.SEQ_BYTES
 Fields = dict[str, Any]
 
@@ -50,6 +50,12 @@ class JsonFormatter(BaseJsonFormatter):
 
         Never raises: what cannot be written as it is is written as near to it as JSON allows.
         """
+        try:
+            return self._line(record)
+        except Exception as error:  # a value's own methods may raise anything
+            return self._line(_without_extras(record, error))
+
+    def _line(self, record: logging.LogRecord) -> bytes:
         event = canonical.current()
         facts = self._facts(record, event)
         function = facts.pop("function", record.funcName)
@@ -57,7 +63,7 @@ class JsonFormatter(BaseJsonFormatter):
         process = (self._host, os.getpid())
         if event is None or not event.secrets:
             try:
-                first = orjson.dumps(facts, default=strict.safe_text, option=strict.OPTIONS)
+                first = orjson.dumps(facts, default=strict.nearer, option=strict.OPTIONS)
                 line = b"".join(
                     (
                         first[:-1],
@@ -121,13 +127,17 @@ def describe_exception(exception: BaseException | None) -> dict[str, str]:
 
 
 def _fingerprint(name: str, exception: BaseException) -> str:
-    """Hash the type and our own frames, without line numbers: those change with every edit."""
-    own = [
-        f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_qualname}"
-        for frame, _ in traceback.walk_tb(exception.__traceback__)
-        if frame.f_code.co_filename.startswith(_PACKAGE)
-    ]
-    return hashlib.sha256("|".join([name, *own]).encode("utf-8", "replace")).hexdigest()[:12]
+    """Hash the type and the places that raised, without line numbers: those change with edits.
+
+    A failure is described where it is caught first and once more on the request's last line, with
+    more frames there; the innermost ones are the same.
+    """
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(exception.__traceback__)]
+    own = [code for code in frames if code.co_filename.startswith(_PACKAGE)]
+    places = (
+        f"{Path(code.co_filename).stem}.{code.co_qualname}" for code in (*own[-1:], *frames[-1:])
+    )
+    return hashlib.sha256("|".join([name, *places]).encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -138,6 +148,21 @@ def _message(record: logging.LogRecord) -> str:
     except Exception as error:  # a bad format string or a broken __str__ must not lose the line
         text, kind = strict.safe_text(record.msg), type(error).__name__
         return f"{text} (arguments could not be formatted: {kind})"
+
+
+def _without_extras(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    """Copy what a record says, without the objects that it carries."""
+    return logging.makeLogRecord(
+        {
+            "name": record.name,
+            "levelname": record.levelname,
+            "msg": f"{_message(record)} (fields could not be formatted: {type(error).__name__})",
+            "module": record.module,
+            "funcName": record.funcName,
+            "lineno": record.lineno,
+            "created": record.created,
+        }
+    )
 
 
 def _careful_line(fields: Fields, secrets: set[str] | tuple[()]) -> bytes:
