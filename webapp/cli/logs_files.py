@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,13 +57,13 @@ def tail_(follow: bool, limit: int, form: str | None, log_dir: Path | None) -> N
     """Show the newest events, and with -f those that come."""
     ask = make_ask(log_dir)
     end = tail.Tail(ask.log_dir)
-    with clear_errors():
+    # An interrupt is how one stops following.
+    with clear_errors(), closing(end), suppress(KeyboardInterrupt):
         rendering.show(end.newest(limit), form)
         while follow:
             sys.stdout.flush()
             time.sleep(_POLL_SECONDS)
             rendering.show(end.added(), form)
-    end.close()
 
 
 @click.command("verify")

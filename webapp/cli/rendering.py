@@ -2,7 +2,7 @@
 
 import csv
 import io
-import json
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -76,8 +76,15 @@ class _Counted:
 
 def console(*, stderr: bool = False) -> Console:
     """Make a console that takes text as it is: no markup, no emoji, no guessing of colours."""
-    width = None if (sys.stderr if stderr else sys.stdout).isatty() else _PIPED_WIDTH
-    return Console(markup=False, emoji=False, highlight=False, width=width, stderr=stderr)
+    return Console(
+        markup=False,
+        emoji=False,
+        highlight=False,
+        stderr=stderr,
+        width=None if (sys.stderr if stderr else sys.stdout).isatty() else _PIPED_WIDTH,
+        # By itself rich would leave bold and dim.
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+    )
 
 
 def escape(text: str, keep: str = "") -> str:
@@ -167,11 +174,7 @@ def _table(first: Record) -> Table:
 
 
 def _dump(value: Any) -> str:
-    try:
-        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:
-        # An integer over 64 bits, as the sum of a whole column can be.
-        return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"))
+    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _jsonl(records: Iterable[Record]) -> Iterator[str]:

@@ -53,4 +53,13 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    return iso(value) if isinstance(value, datetime) and value.tzinfo is None else value
+    """Write times as the lines do, and integers over 64 bits, as a sum can be, as text."""
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return iso(value)
+    if isinstance(value, int) and value.bit_length() > 63:
+        return str(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value
