@@ -11,6 +11,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy import event as sqlalchemy_event
 
+from webapp.errors import AppError
 from webapp.events import canonical, schema
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,11 @@ def _timed(operation: str, function: Callable[..., Any]) -> Iterator[None]:
         yield
     except GeneratorExit:
         raise  # the consumer had enough: no failure
+    except AppError as error:
+        # What a caller did wrong is no failure of ours; its traceback would only hide those.
+        level = logging.ERROR if error.status >= 500 else logging.DEBUG
+        _note(level, operation, function, started, exc_info=level == logging.ERROR)
+        raise
     except Exception:
         _note(logging.ERROR, operation, function, started, exc_info=True)
         raise
