@@ -7,46 +7,73 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
+from webapp.events.schema import FIELD_NAMES, LOG
+
 REDACTED: Final = "[redacted]"
 # Shorter values occur by chance in ordinary text; replacing them would only harm the log.
 MIN_KNOWN_CHARS: Final = 6
 
+# As they stand without underscores and hyphens.
 _NAMES: Final = (
     "password",
     "passwd",
+    "passphrase",
+    "pwd",
     "secret",
     "token",
     "authorization",
-    "api_key",
     "apikey",
+    "accesskey",
+    "privatekey",
     "cookie",
     "credential",
-    "private_key",
+)
+_NAME: Final = "(?:" + "|".join(_NAMES).replace("key", "[-_ ]?key") + r")[\w-]{0,64}+"
+# A name and its value, however they were written down: name=value, "name": "value" also inside
+# another string, name%3Dvalue, ('name', 'value'), name=['value', 'value'], name=b'value'.
+_NAMED: Final = re.compile(
+    rf"({_NAME}(?:\\*[\"']?\s{{0,8}}(?:[=:]|%3d)|\\*[\"']\s{{0,8}},)>?\s{{0,8}})"
+    r"(?:[bru]{0,2}(\\*[\"'])(?:(?!(?<!\\)\2).)*+(?:\2)?"
+    r"|[\[({][^\n\])}]*+[\])}]?"
+    r"|[^\s\"',;&)}\]]+)",
+    re.IGNORECASE,
+)
+# These headers have spaces and commas in their values, which end with the line.
+_HEADER: Final = re.compile(
+    r"((?:authorization|cookie)[\w-]{0,64}+\s{0,8}[=:]\s{0,8})(?![bru]{0,2}\\*[\"'\[({])[^\n]+",
+    re.IGNORECASE,
+)
+_JWT: Final = re.compile(r"eyJ[\w-]*+(?:\.[\w-]*+)*+")
+# Not in the middle of a word, but after an escaped character, which ends in a letter too.
+_API_KEY: Final = re.compile(
+    r"pel_(?:(?<![a-z]pel_)|(?<=\\[a-z]pel_)|(?<=%[\da-f]{2}pel_)|(?<=\\x[\da-f]{2}pel_))[\w-]{8,}",
+    re.IGNORECASE,
 )
 _SHAPES: Final = (
-    (re.compile(r"eyJ[\w-]{4,}\.[\w-]+(?:\.[\w-]*)*"), REDACTED),  # JWT
-    (re.compile(r"\bpel_[\w-]{8,}"), REDACTED),  # our API keys
-    (re.compile(r"(?i)\b(bearer|basic)(\s+|%20|\+)[\w.~+/=%-]{6,}"), rf"\1\2{REDACTED}"),
-    (re.compile(r"(\w://[^\s/:@'\"]*):[^\s/'\"]*@"), rf"\1:{REDACTED}@"),  # credentials in a URL
+    (_API_KEY, REDACTED),
+    (re.compile(r"(?i)(bearer|basic)(\s{1,8}|%20|\+)[\w.~+/=%-]{6,}"), rf"\1\2{REDACTED}"),
+    # Credentials in a URL; the number is a port.
     (
-        re.compile(
-            rf"(?i)((?:{'|'.join(_NAMES)}|pwd|api-key|private-key)[\w-]*[\"']?\s*(?:[=:]|%3d)\s*)"
-            r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s\"',;&)}\]]+)"
-        ),
-        rf"\1{REDACTED}",
+        re.compile(r"(\w://[^\s/:@'\"]{0,256}):(?!\d{1,5}[/?#])[^\s'\"]{1,512}@"),
+        rf"\1:{REDACTED}@",
     ),
+    (re.compile(r"\$argon2[\w$=,+/.-]+"), REDACTED),
+    (_HEADER, rf"\1{REDACTED}"),
+    (_NAMED, rf"\1{REDACTED}"),
 )
 # One of these stands in every text that a name or a shape could match. They are looked for in the
 # whole line first: such a search costs a fiftieth of the patterns.
 _HINTS: Final = (
-    *("passw", "secret", "token", "authorization", "key", "cookie", "credential", "pwd"),
-    *("eyj", "pel_", "bearer", "basic", "@"),
+    *("passw", "passphr", "secret", "token", "authorization", "key", "cookie", "credential"),
+    *("pwd", "eyj", "pel_", "bearer", "basic", "argon2", "@"),
 )
-# Fields whose text the program does not choose. A value is looked for in these only: otherwise a
-# caller could hide an event by sending, say, its name as a password.
-FREE_TEXT: Final = frozenset(
-    {"message", "exception", "query", "details", "query_params", "user_agent", "reason", "path"}
-)
+# Fields whose text the program chooses, or that a client could choose to hide behind. A known
+# secret is not looked for in these: a caller could otherwise take an event out of the answers by
+# sending, say, its action or its address as a password.
+_CHOSEN: Final = FIELD_NAMES - {
+    *("message", "path", "query", "db_repeated_query", "query_params", "user_agent"),
+    *("reason", "details", "exception"),
+}
 
 _process_secrets: set[str] = set()
 _process_needles: set[str] = set()
@@ -66,14 +93,21 @@ def spellings(secret: str) -> set[str]:
     if len(secret) < MIN_KNOWN_CHARS:
         return set()
     quotable = secret.encode("utf-8", "replace")
-    return {secret, quote(quotable), quote_plus(quotable), repr(secret)[1:-1]}
+    escaped = {json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)}
+    return {secret, quote(quotable), quote_plus(quotable), repr(secret)[1:-1], *escaped}
 
 
 @lru_cache(maxsize=4096)
 def is_sensitive(name: str) -> bool:
     """Tell whether a value under this name is a secret."""
-    plain = name.lower().replace("-", "_")
+    plain = name.lower().replace("-", "").replace("_", "").replace(" ", "")
     return any(word in plain for word in _NAMES)
+
+
+def has_known_shape(value: str) -> bool:
+    """Tell whether all of a value is recognised as a token by its shape alone."""
+    token = _JWT.fullmatch(value)
+    return bool(_hide_token(token) == REDACTED if token else _API_KEY.fullmatch(value))
 
 
 def may_hold_secret(line: bytes) -> bool:
@@ -100,15 +134,24 @@ def text(value: str, known: Iterable[str] = ()) -> str:
 
 def shapes(value: str) -> str:
     """Take out what is shaped like a secret."""
+    value = _JWT.sub(_hide_token, value)
     for pattern, replacement in _SHAPES:
         value = pattern.sub(replacement, value)
     return value
 
 
+def _hide_token(found: re.Match[str]) -> str:
+    # What begins like a token and has no second part is matched too, or else a text full of such
+    # beginnings would take the square of its length in time.
+    return REDACTED if "." in found[0].rstrip(".") else found[0]
+
+
 def event(fields: Mapping[str, Any], known: Iterable[str] = ()) -> dict[str, Any]:
     """Take every secret out of an event whose line may hold one."""
+    # The messages of our own events are constant sentences; grep and jq look for them.
+    chosen = _CHOSEN if fields.get("event_type") == LOG else _CHOSEN | {"message"}
     return {
-        name: REDACTED if is_sensitive(name) else _deep(value, known, name in FREE_TEXT)
+        name: REDACTED if is_sensitive(name) else _deep(value, known, name not in chosen)
         for name, value in fields.items()
     }
 
