@@ -5,13 +5,22 @@ from typing import Any, Final
 
 import uuid_utils
 from flask import Flask, Response, request
+from werkzeug.datastructures import Authorization
 
 from webapp import metrics
-from webapp.events import canonical, schema
+from webapp.events import canonical, redact, schema
 from webapp.settings import Settings
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
+# What is shaped like a token would be redacted on the lines, and so would not be found by it.
+_REQUEST_ID: Final = re.compile(r"(?!.*(?:eyJ|(?i:pel_)))[A-Za-z0-9._-]{8,64}")
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+_CREDENTIALS: Final = (
+    "HTTP_AUTHORIZATION",
+    "HTTP_PROXY_AUTHORIZATION",
+    "HTTP_X_API_KEY",
+    "HTTP_X_AUTH_TOKEN",
+)
+_EVENT: Final = "pellucid.event"
 INTERNAL_ROUTES: Final = frozenset({"/healthz", "/readyz", "/metrics", "/static/<path:filename>"})
 
 
@@ -21,7 +30,7 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     def open_event() -> None:
         event = _new_event(slow_seconds)
-        event.start(**_opening_facts())
+        event.start(**_opening_facts(event))
 
     def copy_status(response: Response) -> Response:
         event = current_event(slow_seconds)
@@ -47,7 +56,8 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 def current_event(slow_seconds: float = 1.0) -> canonical.RequestEvent:
     """Get the event of this request; make it where opening the request failed."""
-    return canonical.current() or _new_event(slow_seconds)
+    # In the environ it is still found when teardown runs a second time, after it was left.
+    return canonical.current() or request.environ.get(_EVENT) or _new_event(slow_seconds)
 
 
 def finish(event: canonical.RequestEvent) -> None:
@@ -95,15 +105,17 @@ def _new_event(slow_seconds: float) -> canonical.RequestEvent:
     )
     if "HTTP_COOKIE" in environ:
         event.conceal(req.cookies.values())
-    if "HTTP_AUTHORIZATION" in environ:
-        _conceal_credentials(event, environ["HTTP_AUTHORIZATION"])
+    for header in _CREDENTIALS:
+        if header in environ:
+            _conceal_credentials(event, environ[header])
     if environ.get("CONTENT_LENGTH"):
         event.annotate(request_bytes=req.content_length)
+    environ[_EVENT] = event
     canonical.enter(event)
     return event
 
 
-def _opening_facts() -> dict[str, Any]:
+def _opening_facts(event: canonical.RequestEvent) -> dict[str, Any]:
     environ = request.environ
     facts: dict[str, Any] = {}
     if "HTTP_USER_AGENT" in environ:
@@ -111,15 +123,21 @@ def _opening_facts() -> dict[str, Any]:
     if environ.get("QUERY_STRING"):
         # Lists, which also keep repeated names: a query of `?level=ERROR` must not look like a
         # line's own "level":"ERROR" to a byte search.
-        facts["query_params"] = request.args.to_dict(flat=False)
+        params = facts["query_params"] = request.args.to_dict(flat=False)
+        for name in filter(redact.is_sensitive, params):
+            event.conceal(params[name])
     return facts
 
 
 def _conceal_credentials(event: canonical.RequestEvent, header: str) -> None:
     # Tokens of ours are known by their shape; naming each would cost every line a second pass.
-    credentials = header.partition(" ")[2].strip()
-    if not credentials.startswith(("eyJ", "pel_")):
+    scheme, _, credentials = header.partition(" ")
+    credentials = credentials.strip()
+    if not redact.has_known_shape(credentials):
         event.conceal([credentials, header])
+        if scheme.lower() == "basic":
+            decoded = Authorization.from_header(header)
+            event.conceal([decoded.password or ""] if decoded else [])
 
 
 def _trace_context(header: str) -> dict[str, str]:
