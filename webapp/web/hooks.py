@@ -35,8 +35,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     def copy_status(response: Response) -> Response:
         event = current_event(slow_seconds)
         event.facts["status_code"] = response.status_code
-        if not response.is_streamed:
-            event.facts["response_bytes"] = response.calculate_content_length()
+        if "Content-Length" in response.headers:  # set with the body, by werkzeug
+            event.facts["response_bytes"] = response.content_length
         response.headers["X-Request-ID"] = event.context["request_id"]
         return response
 
