@@ -3,6 +3,7 @@
 import logging
 import os
 import select
+import socket
 import stat
 import sys
 from typing import Any, Final
@@ -16,37 +17,54 @@ STDOUT: Final = 1
 STDERR: Final = 2
 _COLOURS: Final = {"DEBUG": "bright_black", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 _FLAGS: Final = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_reopened: dict[tuple[int, int, int], int] = {}
+_Key = tuple[int, int, int]
+_reopened: dict[_Key, int] = {}
+_torn: set[_Key] = set()  # where a line was taken in part
 
 
 def write_if_room(descriptor: int, data: bytes) -> bool:
     """Write a line to stdout or stderr unless that would block; tell whether it was written."""
     try:
-        fd = _nonblocking(descriptor)
-        if fd is None and not select.select([], [descriptor], [], 0)[1]:
-            return False
-        return os.write(descriptor if fd is None else fd, data) == len(data)
+        opened = os.fstat(descriptor)
+        key = (os.getpid(), opened.st_dev, opened.st_ino)
+        if key in _torn:
+            data = b"\n" + data
+        written = _write_now(descriptor, opened.st_mode, key, data)
     except (OSError, ValueError):  # closed, full, gone: a copy is not worth a failure
         return False
+    if written == len(data):
+        _torn.discard(key)
+    elif written:
+        _torn.add(key)
+    return written == len(data)
 
 
-def _nonblocking(descriptor: int) -> int | None:
-    """Find a descriptor of the same pipe or terminal that never blocks.
+def _write_now(descriptor: int, mode: int, key: _Key, data: bytes) -> int:
+    """Write as much as there is room for; return how much that was.
 
     A pipe whose reader has stopped is full after 64 KiB, and the next write to it would wait for
-    ever. Non-blocking mode belongs to the open file, which other processes share, so the pipe is
-    opened anew. A socket cannot be opened anew; there the caller asks before it writes.
+    ever. Non-blocking mode belongs to the open file, which other processes share, so a pipe or a
+    terminal is opened anew. A socket cannot be, but it can be asked not to wait.
     """
-    opened = os.fstat(descriptor)
-    if stat.S_ISREG(opened.st_mode):
-        return descriptor
-    key = (os.getpid(), opened.st_dev, opened.st_ino)
-    if key not in _reopened:
-        try:
+    if stat.S_ISREG(mode):
+        return os.write(descriptor, data)
+    if stat.S_ISSOCK(mode):
+        with socket.socket(fileno=os.dup(descriptor)) as copy:
+            return copy.send(data, socket.MSG_DONTWAIT)
+    try:
+        if key not in _reopened:
             _reopened[key] = os.open(f"/proc/self/fd/{descriptor}", _FLAGS)
-        except OSError:
-            return None
-    return _reopened[key]
+    except OSError:  # it was made by another user, or its reader is gone
+        return _write_in_pieces(descriptor, data)
+    return os.write(_reopened[key], data)
+
+
+def _write_in_pieces(descriptor: int, data: bytes) -> int:
+    """Write as long as there is room for a piece that a pipe takes whole."""
+    written = 0
+    while written < len(data) and select.select([], [descriptor], [], 0)[1]:
+        written += os.write(descriptor, data[written : written + select.PIPE_BUF])
+    return written
 
 
 class StreamHandler(logging.Handler):
