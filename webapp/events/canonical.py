@@ -114,12 +114,12 @@ class RequestEvent:
 
     def _last_facts(self, status_code: int, duration: float) -> dict[str, Any]:
         facts = {
+            **self.facts,
             "event_type": schema.REQUEST_COMPLETED,
             "status_code": status_code,
             "duration": round(duration, 6),
             "db_queries": self.db_queries,
             "db_duration": round(self.db_duration, 6),
-            **self.facts,
         }
         if self.statements is not None:
             statement, count = self.statements.most_common(1)[0]
@@ -174,8 +174,8 @@ def current() -> RequestEvent | None:
     return _current.get()
 
 
-def enter(event: RequestEvent) -> None:
-    """Make this the current event."""
+def enter(event: RequestEvent | None) -> None:
+    """Make this the current event, or none."""
     _current.set(event)
 
 
