@@ -9,8 +9,9 @@ from webapp.events import schema
 
 logger = logging.getLogger(__name__)
 
-# What was typed into an e-mail field may be a password; only an address is written.
-_EMAIL: Final = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
+# What was typed into an e-mail field may be a password, with an @ in it even; an address whose
+# domain has no dot is written only once its account is known.
+_EMAIL: Final = re.compile(r"[^\s@\"(),:;<>\[\]\\]{1,64}@([\w-]{1,63}\.){1,8}[a-z-]{2,63}")
 
 
 def record_action(
@@ -25,10 +26,12 @@ def record_action(
     **facts: Any,
 ) -> None:
     """Write a user action: INFO when it succeeded, WARNING when it did not."""
+    address = email.strip().lower() if email else ""
+    trusted = outcome == "success" or bool(_EMAIL.fullmatch(address))
     known = {
         "reason": reason,
         "details": dict(details) if details else None,
-        "email": email if email and _EMAIL.fullmatch(email) else None,
+        "email": address if address and trusted else None,
         "user_id": user_id,
         "actor": actor,
     }

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 from webapp.events import redact, threads, timing
 from webapp.events.recorder import FlightRecorder
@@ -55,9 +56,10 @@ def configure(
                 },
             },
             "root": {"level": "DEBUG", "handlers": ["log"]},
-            # A server that cannot start says so to whoever started it, too.
+            # A server that cannot start, or that ends, says so to whoever started it, too.
             "loggers": {
                 "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": True},
+                logger.name: {"handlers": ["stderr"], "propagate": True},
                 "werkzeug": {"level": "INFO"},
                 "alembic": {"level": "WARNING"},  # readiness asks it each time
                 **{name: {"level": "INFO"} for name in _TALKATIVE},
@@ -71,7 +73,10 @@ def configure(
 
 def _secrets(settings: Settings) -> list[str]:
     values = [str(getattr(settings, spec.name)) for spec in SETTINGS if spec.metadata["secret"]]
-    return [value for value in values if value and not value.startswith("sqlite:")]
+    urls = (settings.database_url, settings.redis_url)
+    passwords = [urlsplit(url).password or "" for url in urls]
+    secrets = (*values, *passwords, *map(unquote, passwords))
+    return [secret for secret in secrets if secret and not secret.startswith("sqlite:")]
 
 
 def capture_everything() -> None:
@@ -95,12 +100,11 @@ def _log_uncaught(
 
 
 def _log_uncaught_in_thread(args: Any) -> None:
-    if args.exc_type is SystemExit:
-        return
-    exception = args.exc_value or args.exc_type()
-    logger.error("Uncaught exception in a thread", exc_info=exception)
+    if args.exc_type is not SystemExit:
+        caught = (args.exc_type, args.exc_value, args.exc_traceback)
+        logger.error("Uncaught exception in a thread", exc_info=caught)
 
 
 def _log_unraisable(args: Any) -> None:
-    exception = args.exc_value or args.exc_type()
-    logger.error("Exception that could not be raised", exc_info=exception)
+    caught = (args.exc_type, args.exc_value, args.exc_traceback)
+    logger.error("Exception that could not be raised", exc_info=caught)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from webapp.events import canonical
+from webapp.events import canonical, strict
 
 
 class FlightRecorder(logging.Handler):
@@ -37,10 +37,12 @@ class FlightRecorder(logging.Handler):
 
 
 def _settled(record: logging.LogRecord) -> logging.LogRecord:
-    """Format the message now: its arguments may change before it is written."""
-    if record.args:
+    """Format the message now: what it tells of may change before it is written."""
+    if record.args or type(record.msg) is not str:
         try:
             record.msg, record.args = record.getMessage(), ()
         except Exception:  # the formatter says so on the line, if it is ever written
             return record
+    if len(record.msg) > strict.MAX_LINE_BYTES:  # a line cuts it anyway, and 200 are held
+        record.msg = record.msg[: strict.MAX_LINE_BYTES]
     return record
