@@ -4,11 +4,11 @@ import functools
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, Final, ParamSpec, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, ExceptionContext
 from sqlalchemy import event as sqlalchemy_event
 
 from webapp.errors import AppError
@@ -52,10 +52,20 @@ def log_performance(operation: str) -> Callable[[Callable[P, R]], Callable[P, R]
 def _wrapper(function: Any, timed: Callable[[], Any]) -> Any:
     """Make a function of the same kind that runs the function while it is timed."""
 
-    async def asynchronous_generator(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    async def asynchronous_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         with timed():
-            async for item in function(*args, **kwargs):
-                yield item
+            async with aclosing(function(*args, **kwargs)) as source:
+                step = anext(source)
+                # What `yield from` does: a generator may be sent values and exceptions, too.
+                while True:
+                    try:
+                        item = await step
+                    except StopAsyncIteration:
+                        return
+                    try:
+                        step = source.asend((yield item))
+                    except Exception as error:
+                        step = source.athrow(error)
 
     async def coroutine(*args: Any, **kwargs: Any) -> Any:
         with timed():
@@ -81,16 +91,20 @@ def _timed(operation: str, function: Callable[..., Any]) -> Iterator[None]:
     started = time.perf_counter()
     try:
         yield
-    except GeneratorExit:
-        raise  # the consumer had enough: no failure
-    except AppError as error:
+    except Exception as error:
         # What a caller did wrong is no failure of ours; its traceback would only hide those.
-        level = logging.ERROR if error.status >= 500 else logging.DEBUG
-        _note(level, operation, function, started, exc_info=level == logging.ERROR)
+        if isinstance(error, AppError) and error.status < 500:
+            _note_end(operation, function, started)
+        else:
+            _note(logging.ERROR, operation, function, started, exc_info=True)
         raise
-    except Exception:
-        _note(logging.ERROR, operation, function, started, exc_info=True)
+    except BaseException:  # its consumer had enough, it was cancelled, or the process ends
+        _note_end(operation, function, started)
         raise
+    _note_end(operation, function, started)
+
+
+def _note_end(operation: str, function: Callable[..., Any], started: float) -> None:
     slow = time.perf_counter() - started > _slow_operation_seconds
     _note(logging.WARNING if slow else logging.DEBUG, operation, function, started)
 
@@ -126,18 +140,29 @@ def watch_queries(engine: Engine, slow_seconds: float) -> None:
     def end(
         conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
     ) -> None:
-        if context is None:
-            return
-        duration = time.perf_counter() - context.pellucid_began
-        event = canonical.current()
-        if event is not None:
-            event.note_query(statement, duration)
-        if duration > slow_seconds:
-            logger.warning(
-                "Slow database query",
-                extra={
-                    "event_type": schema.SLOW_QUERY,
-                    "duration": round(duration, 6),
-                    "query": " ".join(statement.split())[:MAX_QUERY_CHARS],
-                },
-            )
+        _note_query(context, statement, slow_seconds)
+
+    @sqlalchemy_event.listens_for(engine, "handle_error")
+    def fail(failure: ExceptionContext) -> None:
+        # A statement that waited for a lock and was given up is what made its request slow.
+        _note_query(failure.execution_context, failure.statement or "", slow_seconds)
+
+
+def _note_query(context: Any, statement: str, slow_seconds: float) -> None:
+    began = getattr(context, "pellucid_began", None)
+    if began is None:
+        return
+    context.pellucid_began = None  # fetching its rows may fail later
+    duration = time.perf_counter() - began
+    event = canonical.current()
+    if event is not None:
+        event.note_query(statement, duration)
+    if duration > slow_seconds:
+        logger.warning(
+            "Slow database query",
+            extra={
+                "event_type": schema.SLOW_QUERY,
+                "duration": round(duration, 6),
+                "query": " ".join(statement.split())[:MAX_QUERY_CHARS],
+            },
+        )
