@@ -170,14 +170,15 @@ def _number(event: Event, written: Counter[int]) -> Event:
 
 
 class _Cast:
-    """Users and models of the made-up traffic, and what they do."""
+    """Users and models of the made-up traffic, always the same, and what they do."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.users = [str(UUID(int=rng.getrandbits(128), version=4)) for _ in range(200)]
+        known = random.Random(0)
+        self.users = [str(UUID(int=known.getrandbits(128), version=4)) for _ in range(200)]
         self.models = [
             {
-                "model_id": str(UUID(int=rng.getrandbits(128), version=4)),
+                "model_id": str(UUID(int=known.getrandbits(128), version=4)),
                 "model_name": f"model-{n}",
                 "model_version": 1 + n % 3,
             }

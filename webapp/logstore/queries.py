@@ -41,6 +41,21 @@ REQUESTS: Final = f"(SELECT *, {_ENDPOINT} AS endpoint FROM events WHERE {_ENDS}
 ALL_REQUESTS: Final = f"(SELECT *, {_ENDPOINT} AS endpoint FROM events WHERE {_ENDS})"
 
 
+def _given(*conditions: tuple[str, Any]) -> Condition:
+    """Join the conditions that have a value.
+
+    Written out only where they apply: DuckDB cannot look for ``? IS NULL OR …`` in the
+    statistics of a Parquet file.
+    """
+    given = [(sql, value) for sql, value in conditions if value is not None]
+    return Condition(" AND ".join(sql for sql, _ in given) or "true", tuple(v for _, v in given))
+
+
+def _limit(rows: int | None) -> str:
+    """Write a limit; as a parameter it would make DuckDB sort everything."""
+    return "" if rows is None else f"LIMIT {int(rows)}"
+
+
 def endpoint_performance(
     reader: LogReader,
     window: Window = ALL_TIME,
@@ -53,14 +68,19 @@ def endpoint_performance(
     default of NumPy).
     """
     source = ALL_REQUESTS if include_internal else REQUESTS
+    only = _given(("endpoint = ?", endpoint))
+    # All quantiles by one aggregate, which holds the durations once.
     sql = f"""
-        SELECT endpoint, count(*), avg(duration), min(duration), max(duration),
-               quantile_cont(duration, 0.5), quantile_cont(duration, 0.95),
-               quantile_cont(duration, 0.99), count(*) FILTER (status_code >= 500) / count(*)
-        FROM {source} WHERE duration IS NOT NULL AND ($1 IS NULL OR endpoint = $1)
-        GROUP BY endpoint ORDER BY count(*) DESC, endpoint
+        SELECT endpoint, n, mean, low, high, q[1], q[2], q[3], failures / n
+        FROM (
+            SELECT endpoint, count(*) AS n, avg(duration) AS mean, min(duration) AS low,
+                   max(duration) AS high, quantile_cont(duration, [0.5, 0.95, 0.99]) AS q,
+                   count(*) FILTER (status_code >= 500) AS failures
+            FROM {source} WHERE duration IS NOT NULL AND {only.sql} GROUP BY endpoint
+        )
+        ORDER BY n DESC, endpoint
     """
-    return [EndpointPerformance(*row) for row in reader.rows(sql, [endpoint], window)]
+    return [EndpointPerformance(*row) for row in reader.rows(sql, only.parameters, window)]
 
 
 def top_endpoints(
@@ -82,9 +102,9 @@ def _top(
 ) -> list[tuple[str, int]]:
     sql = f"""
         SELECT {column}, count(*) FROM {REQUESTS} WHERE {column} IS NOT NULL
-        GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT $1
+        GROUP BY 1 ORDER BY 2 DESC, 1 {_limit(limit)}
     """
-    return [(name, count) for name, count in reader.rows(sql, [limit], window)]
+    return [(name, count) for name, count in reader.rows(sql, (), window)]
 
 
 def totals(reader: LogReader, window: Window = ALL_TIME) -> Totals:
@@ -126,14 +146,14 @@ def error_groups(
     A failure is a line at ERROR or above. Without an exception the error that was answered
     names it, or else the message with its numbers taken out. A failing probe is a failure too.
     """
+    only = _given(("user_id = ?", user_id))
     sql = f"""
         WITH failures AS (
             SELECT coalesce(fingerprint, exception_type, error,
                             regexp_replace(message, '[0-9]+', '#', 'g')) AS cause,
                    coalesce(request_id, concat_ws(' ', host, pid, seq, timestamp)) AS one, *
             FROM events
-            WHERE (level IN ('ERROR', 'CRITICAL') OR event_type = '{schema.REQUEST_FAILED}')
-              AND ($2 IS NULL OR user_id = $2)
+            WHERE level IN ('ERROR', 'CRITICAL') AND {only.sql}
         ),
         once AS (
             SELECT cause, one, min(timestamp) AS seen, any_value(request_id) AS request_id,
@@ -145,11 +165,11 @@ def error_groups(
         SELECT cause, any_value(exception_type), arg_max(exception, seen), arg_max(message, seen),
                arg_max(endpoint, seen), count(*), count(DISTINCT user_id),
                strftime(min(seen), {_ISO}), strftime(max(seen), {_ISO}), arg_max(request_id, seen)
-        FROM once GROUP BY cause ORDER BY count(*) DESC, max(seen) DESC LIMIT $1
+        FROM once GROUP BY cause ORDER BY count(*) DESC, max(seen) DESC {_limit(limit)}
     """
     return [
         ErrorGroup(cause, kind, _last_line(exception) or message, *rest)
-        for cause, kind, exception, message, *rest in reader.rows(sql, [limit, user_id], window)
+        for cause, kind, exception, message, *rest in reader.rows(sql, only.parameters, window)
     ]
 
 
@@ -203,21 +223,22 @@ def predictions(
     failed: bool = False,
 ) -> tuple[list[PredictionRow], int]:
     """List the predictions of a user (None: of all), newest first, and count them all."""
-    mine = f"""
-        event_type = '{schema.PREDICTION}' AND ($1 IS NULL OR user_id = $1)
-        AND ($2 IS NULL OR $2 IN (model_id, model_name)) AND (outcome = 'failure' OR NOT $3)
-    """
+    mine = _given(
+        ("event_type = ?", schema.PREDICTION),
+        ("user_id = ?", user_id),
+        ("? IN (model_id, model_name)", model),
+        ("outcome = ?", "failure" if failed else None),
+    )
     sql = f"""
         SELECT strftime(events.timestamp, {_ISO}), request_id, user_id, model_id, model_name,
                model_version, "rows", duration, outcome, reason
-        FROM events WHERE {mine}
-        ORDER BY events.timestamp DESC, host, pid, seq DESC LIMIT $4 OFFSET $5
+        FROM events WHERE {mine.sql}
+        ORDER BY events.timestamp DESC, host, pid, seq DESC
+        {_limit(per_page)} OFFSET {(page - 1) * (per_page or 0)}
     """
-    who = [user_id, model, failed]
-    place = [per_page, (page - 1) * (per_page or 0)]
-    rows = [PredictionRow(*row) for row in reader.rows(sql, [*who, *place], window)]
-    count = f"SELECT count(*) FROM events WHERE {mine}"
-    return rows, reader.rows(count, who, window)[0][0]
+    rows = [PredictionRow(*row) for row in reader.rows(sql, mine.parameters, window)]
+    count = f"SELECT count(*) FROM events WHERE {mine.sql}"
+    return rows, reader.rows(count, mine.parameters, window)[0][0]
 
 
 def search(
@@ -236,13 +257,14 @@ def slow_requests(
     user_id: str | None = None,
 ) -> list[SlowRequest]:
     """List the slowest requests."""
+    only = _given(("user_id = ?", user_id))
     sql = f"""
         SELECT strftime(timestamp, {_ISO}), endpoint, duration, status_code, db_duration,
                predict_duration, model_load_duration, user_id, request_id
-        FROM {REQUESTS} WHERE duration IS NOT NULL AND ($1 IS NULL OR user_id = $1)
-        ORDER BY duration DESC, timestamp LIMIT $2
+        FROM {REQUESTS} WHERE duration IS NOT NULL AND {only.sql}
+        ORDER BY duration DESC, timestamp {_limit(limit)}
     """
-    return [SlowRequest(*row) for row in reader.rows(sql, [user_id, limit], window)]
+    return [SlowRequest(*row) for row in reader.rows(sql, only.parameters, window)]
 
 
 def levels(reader: LogReader, window: Window = ALL_TIME) -> list[LevelCount]:
@@ -260,14 +282,19 @@ def logins(
     failed: bool = False,
 ) -> list[Login]:
     """List attempts to log in, the newest last."""
+    only = _given(
+        ("event_type = ?", schema.USER_ACTION),
+        ("action = ?", "login"),
+        ("lower(email) = lower(?)", email),
+        ("outcome = ?", "failure" if failed else None),
+    )
     sql = f"""
         SELECT strftime(events.timestamp, {_ISO}), email, outcome, reason, client_ip, user_id,
                request_id
-        FROM events WHERE event_type = '{schema.USER_ACTION}' AND action = 'login'
-          AND ($1 IS NULL OR lower(email) = lower($1)) AND (outcome = 'failure' OR NOT $2)
-        ORDER BY events.timestamp DESC, seq DESC LIMIT $3
+        FROM events WHERE {only.sql}
+        ORDER BY events.timestamp DESC, seq DESC {_limit(limit)}
     """
-    found = reader.rows(sql, [email, failed, limit], window)
+    found = reader.rows(sql, only.parameters, window)
     return [Login(*row) for row in reversed(found)]
 
 
@@ -282,9 +309,9 @@ def users(
                strftime(min(timestamp), {_ISO}), strftime(max(timestamp), {_ISO})
         FROM events
         WHERE user_id IS NOT NULL AND ({_ENDS} OR {prediction}) AND {_REAL}
-        GROUP BY user_id ORDER BY requests DESC, user_id LIMIT $1
+        GROUP BY user_id ORDER BY requests DESC, user_id {_limit(limit)}
     """
-    return [UserActivity(*row) for row in reader.rows(sql, [limit], window)]
+    return [UserActivity(*row) for row in reader.rows(sql, (), window)]
 
 
 def models(reader: LogReader, window: Window = ALL_TIME, limit: int | None = 20) -> list[ModelUse]:
@@ -296,9 +323,10 @@ def models(reader: LogReader, window: Window = ALL_TIME, limit: int | None = 20)
                quantile_cont(duration, 0.5) {good}, quantile_cont(duration, 0.95) {good},
                strftime(max(timestamp), {_ISO})
         FROM events WHERE event_type = '{schema.PREDICTION}' AND model_id IS NOT NULL
-        GROUP BY model_id, model_version ORDER BY count(*) DESC, model_id, model_version LIMIT $1
+        GROUP BY model_id, model_version
+        ORDER BY count(*) DESC, model_id, model_version {_limit(limit)}
     """
-    return [ModelUse(*row) for row in reader.rows(sql, [limit], window)]
+    return [ModelUse(*row) for row in reader.rows(sql, (), window)]
 
 
 def slow_queries(
@@ -309,9 +337,9 @@ def slow_queries(
         SELECT query, count(*), sum(duration) AS total, avg(duration), max(duration),
                strftime(max(timestamp), {_ISO}), arg_max(request_id, duration)
         FROM events WHERE event_type = '{schema.SLOW_QUERY}'
-        GROUP BY query ORDER BY total DESC, query LIMIT $1
+        GROUP BY query ORDER BY total DESC, query {_limit(limit)}
     """
-    return [SlowQuery(*row) for row in reader.rows(sql, [limit], window)]
+    return [SlowQuery(*row) for row in reader.rows(sql, (), window)]
 
 
 def unfinished(
@@ -322,19 +350,18 @@ def unfinished(
 ) -> list[UnfinishedRequest]:
     """List requests that started in the window and never completed, the newest last."""
     started = f"event_type = '{schema.REQUEST_STARTED}'"
+    # The end of a request may lie after the window.
+    only = _given(("events.timestamp < ?", window.utc()[1]), ("user_id = ?", user_id))
     # Grouped by a hash: millions of ids as text would not fit the memory that a query may use.
     one = "hash(request_id, host, pid)"
     sql = f"""
         SELECT strftime(max(events.timestamp), {_ISO}), any_value({_ENDPOINT}), any_value(path),
                any_value(user_id), host, pid, request_id
-        FROM events WHERE {started} AND ($2 IS NULL OR events.timestamp < $2)
-          AND ($3 IS NULL OR user_id = $3) AND {one} IN (
+        FROM events WHERE {started} AND {only.sql} AND {one} IN (
             SELECT {one} FROM events WHERE {started} OR {_ENDS}
             GROUP BY 1 HAVING sum(CASE WHEN {started} THEN 1 ELSE -1 END) > 0
         )
-        GROUP BY request_id, host, pid ORDER BY 1 DESC LIMIT $1
+        GROUP BY request_id, host, pid ORDER BY 1 DESC {_limit(limit)}
     """
-    # The end of a request may lie after the window.
-    since, until = Window(window.since), window.utc()[1]
-    found = reader.rows(sql, [limit, until, user_id], since)
+    found = reader.rows(sql, only.parameters, Window(window.since))
     return [UnfinishedRequest(*row) for row in reversed(found)]
