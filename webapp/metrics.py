@@ -1,6 +1,8 @@
 """Prometheus metrics, counted beside the log for live scraping, over all workers."""
 
 import os
+from contextlib import suppress
+from threading import RLock
 from typing import Final
 
 from prometheus_client import (
@@ -9,6 +11,7 @@ from prometheus_client import (
     Counter,
     Histogram,
     generate_latest,
+    mmap_dict,
     multiprocess,
     values,
 )
@@ -27,6 +30,43 @@ def use_slot(slot: int) -> None:
     _slot = str(slot)
 
 
+class ReservedDict(mmap_dict.MmapedDict):
+    """The library's mapped file, with its blocks reserved before they are written.
+
+    It leaves holes in the file. On a full disk the first write into one ends the process (SIGBUS),
+    and so would the next worker's. What finds no room here is kept in memory and written later.
+    """
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        if not read_mode:
+            with open(filename, "ab") as file:
+                os.posix_fallocate(file.fileno(), 0, mmap_dict._INITIAL_MMAP_SIZE)
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+
+    def read_value(self, key: str) -> tuple[float, float]:
+        """Read a value and its time, from 0 on if there is no room for it."""
+        with suppress(OSError):
+            found: tuple[float, float] = super().read_value(key)  # type: ignore[no-untyped-call]
+            return found
+        return 0.0, 0.0
+
+    def write_value(self, key: str, value: float, timestamp: float) -> None:
+        """Write a value, or leave that to its next change if there is no room for it."""
+        with suppress(OSError):
+            super().write_value(key, value, timestamp)  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> None:
+        needed, reserved = self._used + len(key.encode()) + 32, self._capacity
+        while needed > reserved:
+            reserved *= 2
+        if reserved > self._capacity:
+            os.posix_fallocate(self._f.fileno(), 0, reserved)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
+
+
+# A finaliser may log, and so count, in the middle of counting: it must not wait for itself.
+values.Lock = RLock  # type: ignore[attr-defined,assignment]  # not typed to be replaced
+values.MmapedDict = ReservedDict  # type: ignore[attr-defined]
 if MULTIPROC_DIR:
     # Chosen before the first metric exists; the library's default is the pid.
     values.ValueClass = values.MultiProcessValue(lambda: _slot)  # type: ignore[no-untyped-call]
@@ -48,6 +88,9 @@ LOG_RECORDS: Final = Counter("pellucid_log_records", "Lines written to the log."
 LOG_RECORDS_DROPPED: Final = Counter(
     "pellucid_log_records_dropped", "Lines that could not be written to the log."
 )
+
+# Opens the file of the histograms while the program starts, which may fail; a request may not.
+MODEL_LOAD_SECONDS.labels("success")
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _request_children: dict[tuple[str, str, int], Histogram] = {}
