@@ -16,13 +16,20 @@ from webapp.logstore.needle import find_events
 from webapp.logstore.reader import LogReader
 from webapp.logstore.rows import (
     REQUEST_ENDS,
+    Action,
     Attempt,
+    Count,
     EndpointPerformance,
     ErrorGroup,
     LevelCount,
     Login,
+    ModelLoads,
     ModelUse,
+    Occurrence,
     PredictionRow,
+    Pulse,
+    RequestRow,
+    SeriesPoint,
     SlowQuery,
     SlowRequest,
     Totals,
@@ -39,6 +46,13 @@ _REAL: Final = "internal IS NOT TRUE"
 _ENDPOINT: Final = f"concat(method, ' ', coalesce(route, '{schema.UNMATCHED}'))"
 REQUESTS: Final = f"(SELECT *, {_ENDPOINT} AS endpoint FROM events WHERE {_ENDS} AND {_REAL})"
 ALL_REQUESTS: Final = f"(SELECT *, {_ENDPOINT} AS endpoint FROM events WHERE {_ENDS})"
+_FAILED: Final = f"(level IN ('ERROR', 'CRITICAL') OR event_type = '{schema.REQUEST_FAILED}')"
+_CAUSE: Final = (
+    "coalesce(fingerprint, exception_type, error, regexp_replace(message, '[0-9]+', '#', 'g'))"
+)
+_ONE_FAILURE: Final = "coalesce(request_id, concat_ws(' ', host, pid, seq, timestamp))"
+# The step of $1 seconds that an event falls into, as Unix time.
+_STEP: Final = "epoch(time_bucket(to_seconds($1), timestamp, TIMESTAMP '1970-01-01'))::BIGINT"
 
 
 def _given(*conditions: tuple[str, Any]) -> Condition:
@@ -365,3 +379,130 @@ def unfinished(
     """
     found = reader.rows(sql, only.parameters, Window(window.since))
     return [UnfinishedRequest(*row) for row in reversed(found)]
+
+
+def pulse(reader: LogReader, window: Window = ALL_TIME) -> Pulse:
+    """Sum up a stretch of time: requests, errors, users, predictions."""
+    prediction = f"event_type = '{schema.PREDICTION}'"
+    sql = f"""
+        SELECT count(*) FILTER ({_ENDS}), count(*) FILTER ({_ENDS} AND status_code >= 500),
+               count(DISTINCT user_id) FILTER ({_ENDS}), count(*) FILTER ({prediction}),
+               count(*) FILTER ({prediction} AND outcome = 'failure'),
+               coalesce(sum("rows") FILTER ({prediction} AND outcome = 'success'), 0)::BIGINT,
+               quantile_cont(duration, 0.95) FILTER ({_ENDS})
+        FROM events WHERE ({_ENDS} OR {prediction}) AND {_REAL}
+    """
+    return Pulse(*reader.rows(sql, (), window)[0])
+
+
+def series(
+    reader: LogReader, window: Window = ALL_TIME, bucket_seconds: int = 60
+) -> list[SeriesPoint]:
+    """Measure the requests of each step of time in which there were any."""
+    sql = f"""
+        SELECT {_STEP}, count(*), count(*) FILTER (status_code >= 500),
+               quantile_cont(duration, 0.5), quantile_cont(duration, 0.95),
+               quantile_cont(duration, 0.99)
+        FROM {REQUESTS} GROUP BY 1 ORDER BY 1
+    """
+    return [SeriesPoint(*row) for row in reader.rows(sql, [bucket_seconds], window)]
+
+
+def error_series(
+    reader: LogReader, window: Window = ALL_TIME, bucket_seconds: int = 60
+) -> list[Count]:
+    """Count failures by cause over time, each as often as ``error_groups`` counts it."""
+    sql = f"""
+        WITH once AS (
+            SELECT {_CAUSE} AS cause, {_ONE_FAILURE} AS one, min(timestamp) AS timestamp
+            FROM events WHERE {_FAILED} GROUP BY cause, one
+        )
+        SELECT {_STEP}, cause, count(*) FROM once GROUP BY 1, 2 ORDER BY 1, 2
+    """
+    return [Count(*row) for row in reader.rows(sql, [bucket_seconds], window)]
+
+
+def occurrences(
+    reader: LogReader, cause: str, window: Window = ALL_TIME, limit: int | None = 50
+) -> list[Occurrence]:
+    """List the failures of one cause, as ``error_groups`` names it, the newest first."""
+    sql = f"""
+        SELECT strftime(min(events.timestamp), {_ISO}) AS seen, any_value(request_id),
+               any_value(user_id), any_value(CASE WHEN route IS NOT NULL THEN {_ENDPOINT} END),
+               max(status_code), any_value(message), any_value(exception), any_value(client_ip)
+        FROM events WHERE {_FAILED} AND {_CAUSE} = $1
+        GROUP BY {_ONE_FAILURE} ORDER BY seen DESC LIMIT $2
+    """
+    return [Occurrence(*row) for row in reader.rows(sql, [cause, limit], window)]
+
+
+def activity(
+    reader: LogReader,
+    window: Window = ALL_TIME,
+    limit: int | None = 50,
+    *,
+    action: str | None = None,
+    outcome: str | None = None,
+    user_id: str | None = None,
+) -> list[Action]:
+    """List what people did and tried to do, the newest first."""
+    sql = f"""
+        SELECT strftime(events.timestamp, {_ISO}), action, outcome, reason, user_id, email, actor,
+               model_id, model_name, model_version, details::VARCHAR, client_ip, request_id
+        FROM events WHERE event_type = '{schema.USER_ACTION}' AND ($1 IS NULL OR action = $1)
+          AND ($2 IS NULL OR outcome = $2) AND ($3 IS NULL OR user_id = $3)
+        ORDER BY events.timestamp DESC, host, pid, seq DESC LIMIT $4
+    """
+    parameters = [action, outcome, user_id, limit]
+    return [Action(*row) for row in reader.rows(sql, parameters, window)]
+
+
+def actions(reader: LogReader, window: Window = ALL_TIME) -> list[str]:
+    """List the actions that were done, by name."""
+    sql = f"""
+        SELECT DISTINCT action FROM events
+        WHERE event_type = '{schema.USER_ACTION}' AND action IS NOT NULL ORDER BY 1
+    """
+    return [name for (name,) in reader.rows(sql, (), window)]
+
+
+def last_logins(reader: LogReader, window: Window = ALL_TIME) -> dict[str, str]:
+    """Tell when each user last logged in."""
+    sql = f"""
+        SELECT user_id, strftime(max(timestamp), {_ISO}) FROM events
+        WHERE event_type = '{schema.USER_ACTION}' AND action = 'login' AND outcome = 'success'
+          AND user_id IS NOT NULL
+        GROUP BY user_id
+    """
+    return dict(reader.rows(sql, (), window))
+
+
+def model_loads(reader: LogReader, window: Window = ALL_TIME) -> list[ModelLoads]:
+    """Tell how often each version of a model had to be loaded, and how long that took."""
+    loaded = f"FILTER (event_type = '{schema.MODEL_LOADED}')"
+    sql = f"""
+        SELECT model_id, model_version, count(*) {loaded}, avg(duration) {loaded},
+               max(duration) {loaded}, count(*) FILTER ({_ENDS} AND cache_hit),
+               count(*) FILTER ({_ENDS} AND cache_hit IS NOT NULL)
+        FROM events
+        WHERE model_id IS NOT NULL AND ({_ENDS} OR event_type = '{schema.MODEL_LOADED}')
+        GROUP BY model_id, model_version
+    """
+    return [ModelLoads(*row) for row in reader.rows(sql, (), window)]
+
+
+def recent_requests(
+    reader: LogReader,
+    window: Window = ALL_TIME,
+    limit: int | None = 50,
+    *,
+    user_id: str | None = None,
+) -> list[RequestRow]:
+    """List the requests that ended last, the newest first."""
+    sql = f"""
+        SELECT strftime(timestamp, {_ISO}) AS ended, endpoint, path, status_code, duration, error,
+               request_id
+        FROM {REQUESTS} WHERE ($1 IS NULL OR user_id = $1)
+        ORDER BY ended DESC, seq DESC LIMIT $2
+    """
+    return [RequestRow(*row) for row in reader.rows(sql, [user_id, limit], window)]

@@ -213,3 +213,101 @@ class Storage:
     bytes: int
     first_seen: str | None
     last_seen: str | None
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What a stretch of time comes to, in the few figures that one looks at first."""
+
+    requests: int
+    errors: int  # answers with a status ≥ 500, as in ``error_rate``
+    users: int
+    predictions: int
+    failed_predictions: int
+    rows: int
+    p95: float | None
+
+    @property
+    def error_rate(self) -> float | None:
+        """The share of requests answered with a status ≥ 500."""
+        return self.errors / self.requests if self.requests else None
+
+
+@dataclass(frozen=True)
+class SeriesPoint:
+    """The requests that ended in the seconds that begin at ``start`` (Unix time)."""
+
+    start: int
+    requests: int
+    errors: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many of something fell into the seconds that begin at ``start`` (Unix time)."""
+
+    start: int
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """One request, or one line outside of any, that failed with a certain cause."""
+
+    timestamp: str
+    request_id: str | None
+    user_id: str | None
+    endpoint: str | None
+    status_code: int | None
+    message: str
+    exception: str | None
+    client_ip: str | None
+
+
+@dataclass(frozen=True)
+class Action:
+    """What somebody did, or tried to do."""
+
+    timestamp: str
+    action: str | None
+    outcome: str | None
+    reason: str | None
+    user_id: str | None
+    email: str | None
+    actor: str | None
+    model_id: str | None
+    model_name: str | None
+    model_version: int | None
+    details: str | None  # JSON
+    client_ip: str | None
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class ModelLoads:
+    """How often one version was loaded, and how often it was there already; seconds."""
+
+    model_id: str
+    model_version: int | None
+    loads: int
+    load_avg: float | None
+    load_max: float | None
+    hits: int
+    lookups: int
+
+
+@dataclass(frozen=True)
+class RequestRow:
+    """One request by its end."""
+
+    timestamp: str
+    endpoint: str
+    path: str | None
+    status_code: int | None
+    duration: float | None
+    error: str | None
+    request_id: str | None
