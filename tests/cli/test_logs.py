@@ -119,6 +119,39 @@ def test_a_missing_folder_is_told_and_no_error(tmp_path: Path) -> None:
     assert folder in result.stderr
 
 
+def test_a_file_in_place_of_the_folder_is_a_wrong_command(tmp_path: Path) -> None:
+    (tmp_path / "app.log").touch()
+    result = CliRunner().invoke(logs, ["levels", "--log-dir", str(tmp_path / "app.log")])
+    assert result.exit_code == 2
+    assert "app.log is not a folder" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["levels", "request", "tail"])
+def test_a_log_of_somebody_else_cannot_be_read(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, mode: str = "r") -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, who may read anything
+    own = ["request-0001"] if command == "request" else []
+    result = CliRunner().invoke(logs, [command, *own, "--log-dir", str(tmp_path)])
+    assert result.exit_code == 3
+    assert result.stderr == f"the log cannot be read: {tmp_path}/app.log: Permission denied\n"
+
+
+def test_a_log_behind_links_is_read(tmp_path: Path) -> None:
+    write_log(tmp_path / "disk" / "app-20261123T090000.000000Z-1.jsonl", story()[:3])
+    (tmp_path / "large").mkdir()
+    (tmp_path / "disk" / "archive").symlink_to(tmp_path / "large")
+    (tmp_path / "logs").symlink_to(tmp_path / "disk")
+    where = ["--log-dir", str(tmp_path / "logs")]
+    assert CliRunner().invoke(logs, ["archive", *where]).exit_code == 0
+    assert list((tmp_path / "large").glob("*/*.parquet"))
+    result = CliRunner().invoke(logs, ["search", "event_type!=log", "logger!~events", *where])
+    assert len(rows(result)) == 3
+
+
 def test_an_alarm_goes_off_when_something_is_found(ask: Ask) -> None:
     assert ask("errors", "--fail-if-found").exit_code == 1
     assert ask("errors", "--fail-if-found", "--since", "2026-11-24").exit_code == 0

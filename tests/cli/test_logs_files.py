@@ -124,6 +124,14 @@ def test_archiving_goes_on_when_another_process_is_done(log_dir: Path) -> None:
     assert SEGMENT.encode() in waiting.communicate(timeout=60)[0]
 
 
+@pytest.mark.parametrize("command", ["archive", "prune"])
+def test_a_missing_folder_is_not_made(command: str, tmp_path: Path) -> None:
+    result = invoke(tmp_path / "missing", command)
+    assert result.exit_code == 0
+    assert "there is no folder" in result.stderr
+    assert not (tmp_path / "missing").exists()
+
+
 def test_prune_deletes_and_says_who_did_it(log_dir: Path) -> None:
     write_log(log_dir / "app.log", [Process(pid=5).event(datetime.now(UTC))], "ab")
     os.utime(log_dir / SEGMENT, (0, 0))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from webapp.cli import rendering
     from webapp.events import actions, rotation
-    from webapp.logstore import archive, export, files, integrity, retention, sql, tail
+    from webapp.logstore import archive, export, files, integrity, retention, sql, tail, view
 else:
     progress = when_used("rich.progress")
     rendering = when_used("webapp.cli.rendering")
@@ -44,6 +44,7 @@ else:
     retention = when_used("webapp.logstore.retention")
     sql = when_used("webapp.logstore.sql")
     tail = when_used("webapp.logstore.tail")
+    view = when_used("webapp.logstore.view")
 
 _POLL_SECONDS: Final = 0.3
 
@@ -56,9 +57,8 @@ _POLL_SECONDS: Final = 0.3
 def tail_(follow: bool, limit: int, form: str | None, log_dir: Path | None) -> None:
     """Show the newest events, and with -f those that come."""
     ask = make_ask(log_dir)
-    end = tail.Tail(ask.log_dir)
     # An interrupt is how one stops following.
-    with clear_errors(), closing(end), suppress(KeyboardInterrupt):
+    with clear_errors(), closing(tail.Tail(ask.log_dir)) as end, suppress(KeyboardInterrupt):
         rendering.show(end.newest(limit), form)
         while follow:
             sys.stdout.flush()
@@ -132,7 +132,7 @@ def export_(
     with clear_errors():
         if output is None:
             rows = export.stream_events(ask.reader, condition, ask.window)
-            rendering.show(rows, form, export.NAMES)
+            rendering.show(rows, form, view.NAMES)
         else:
             _export_to(output, ask, condition, form)
 
@@ -152,7 +152,7 @@ def _export_to(output: Path, ask: Ask, condition: Any, form: str) -> None:
                 rows = export.stream_events(ask.reader, condition, ask.window)
                 rows = bar.track(rows, total, description="exporting")
                 with partial.open("w", encoding="utf-8", newline="") as file:
-                    file.writelines(rendering.as_text(rows, form, export.NAMES))
+                    file.writelines(rendering.as_text(rows, form, view.NAMES))
         partial.rename(output)
     except OSError as error:
         raise click.FileError(str(output), error.strerror) from None
@@ -221,6 +221,8 @@ def _settings() -> Settings:
 @contextmanager
 def _changing(ask: Ask) -> Iterator[None]:
     """Hold the archive's lock, and tell in one line what went wrong."""
+    if not ask.log_dir.is_dir():
+        raise SystemExit(0)  # nothing to change; that it is missing has been said
     try:
         with archive.archive_lock(ask.log_dir):
             yield

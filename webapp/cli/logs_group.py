@@ -137,7 +137,9 @@ def make_ask(
 ) -> Ask:
     """Read the shared options; a folder that is not there holds nothing."""
     folder = (log_dir or find_log_dir()).absolute()
-    if not folder.is_dir():
+    if folder.exists() and not folder.is_dir():
+        raise click.UsageError(f"{folder} is not a folder")
+    if not folder.exists():
         click.echo(f"there is no folder {folder}", err=True)
     try:
         window = log_reader.parse_window(since, until, datetime.now(UTC))
@@ -162,4 +164,7 @@ def clear_errors() -> Iterator[None]:
         yield
     except log_reader.LogReadError as error:
         click.echo(f"the log cannot be read: {error}", err=True)
+        raise SystemExit(FAILED) from None
+    except PermissionError as error:
+        click.echo(f"the log cannot be read: {error.filename}: {error.strerror}", err=True)
         raise SystemExit(FAILED) from None

@@ -31,14 +31,15 @@ from webapp.logstore.files import (
     list_segments,
     part_name,
 )
-from webapp.logstore.reader import EXTRA, connect, literal, quote, raw_source
+from webapp.logstore.reader import connect
 from webapp.logstore.retention import prune, tidy
+from webapp.logstore.view import EXTRA, NAMES, literal, quote, raw_source
 
 MEMORY_LIMIT: Final = "300MB"
 # Small groups: a question about a short time, or one request, then reads little.
 _ROW_GROUP_ROWS: Final = 32_768
 _INVALID_BYTES: Final = 64 * 2**10
-_COLUMNS: Final = ", ".join(quote(name) for name in (*(f.name for f in FIELDS), EXTRA))
+_COLUMNS: Final = ", ".join(map(quote, NAMES))
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from webapp.events.schema import FIELDS
 from webapp.logstore.files import ALL_TIME, Window
 from webapp.logstore.filters import Condition
-from webapp.logstore.reader import EXTRA, LogReader, literal, naming_errors, quote, to_event
+from webapp.logstore.reader import LogReader, naming_errors
+from webapp.logstore.view import NAMES, literal, quote, to_event
 
-NAMES: Final = (*(field.name for field in FIELDS), EXTRA)
 _COLUMNS: Final = ", ".join(map(quote, NAMES))
 _ROWS_AT_ONCE: Final = 2000
 
@@ -35,7 +34,7 @@ def stream_events(
         cursor.execute(sql, condition.parameters)
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             for row in rows:
-                yield to_event(NAMES, row)
+                yield to_event(row)
 
 
 def write_parquet(

@@ -10,8 +10,9 @@ import duckdb
 
 from webapp.events import schema
 from webapp.logstore.files import Snapshot, open_snapshot
-from webapp.logstore.reader import LogReader, literal, raw_source
+from webapp.logstore.reader import LogReader
 from webapp.logstore.rows import Check, Storage
+from webapp.logstore.view import literal, raw_source
 
 Checker = Callable[[duckdb.DuckDBPyConnection, Snapshot], list[Check]]
 _ISO: Final = "'%Y-%m-%dT%H:%M:%S.%fZ'"

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO, Final
 import orjson
 
 from webapp.logstore.files import Snapshot, open_snapshot
-from webapp.logstore.reader import LogReader, iso
+from webapp.logstore.reader import LogReader
+from webapp.logstore.view import iso
 
 _CHUNK_BYTES: Final = 4 * 2**20
 

@@ -1,8 +1,5 @@
-"""The view `events` over live lines and the archive, in an in-memory DuckDB."""
+"""Questions to the log, by an in-memory DuckDB that can read the log folder and nothing else."""
 
-# ruff: noqa: S608 - the SQL is made of field names, our own constants and quoted paths
-
-import json
 import os
 import re
 import threading
@@ -14,20 +11,14 @@ from typing import Any, Final, TypeVar
 
 import duckdb
 
-from webapp.events.schema import FIELD_NAMES, FIELDS
-from webapp.logstore.files import ALL_TIME, ARCHIVE_NAME, RawFile, Snapshot, Window, open_snapshot
+from webapp.logstore.files import ALL_TIME, ARCHIVE_NAME, Snapshot, Window, open_snapshot
+from webapp.logstore.view import NAMES, events_view, literal, quote, to_event
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
 MEMORY_LIMIT: Final = "400MB"
-EXTRA: Final = "extra"
 _ATTEMPTS: Final = 5
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-# Python's datetime ends there; a stray line from another age is no event.
-_YEAR_9999_MICROSECONDS: Final = 253_402_300_799_999_999
-_DEFAULT_OBJECT_BYTES: Final = 16 * 2**20
-_KNOWN: Final = ", ".join(f"'{name}'" for name in sorted(FIELD_NAMES))
-_WITHOUT_KNOWN: Final = json.dumps(dict.fromkeys(sorted(FIELD_NAMES)))
 # Connections that a forked child inherited: freeing one would wait for threads it does not have.
 _inherited: list[duckdb.DuckDBPyConnection] = []
 
@@ -124,12 +115,12 @@ class LogReader:
         snapshot: Snapshot | None = None,
     ) -> list[dict[str, Any]]:
         """Read whole events, each with the fields that its line has."""
-        names = [field.name for field in FIELDS] + [EXTRA]
-        sql = f"SELECT {', '.join(map(quote, names))} FROM events WHERE {where} ORDER BY {order}"
+        columns = ", ".join(map(quote, NAMES))
+        sql = f"SELECT {columns} FROM events WHERE {where} ORDER BY {order}"  # noqa: S608 - ours
         if limit is not None:
             sql += f" LIMIT {int(limit)}"
         rows = self.rows(sql, parameters, window, extra=True, snapshot=snapshot)
-        return [to_event(names, row) for row in rows]
+        return [to_event(row) for row in rows]
 
     def retried(self, read: Callable[[], T]) -> T:
         """Read with a fresh look at the folder when a file was pruned or moved away meanwhile."""
@@ -154,7 +145,9 @@ class LogReader:
             if snapshot is None:
                 snapshot = stack.enter_context(open_snapshot(self.log_dir, window))
             cursor = stack.enter_context(self._cursor())
-            cursor.execute(f"CREATE TEMP VIEW events AS {_view(cursor, snapshot, window, extra)}")
+            cursor.execute(
+                f"CREATE TEMP VIEW events AS {events_view(cursor, snapshot, window, extra)}"
+            )
             yield cursor
 
     @contextmanager
@@ -206,114 +199,3 @@ def connect(
     database.execute("SET enable_external_access = false")
     database.execute("SET lock_configuration = true")
     return database
-
-
-def to_event(names: Sequence[str], row: Row) -> dict[str, Any]:
-    """Make of a row what its line was: an object without the fields that it lacks."""
-    event: dict[str, Any] = {}
-    for name, value in zip(names, row, strict=True):
-        if value is None:
-            continue
-        if name == EXTRA:
-            event |= json.loads(value)
-        elif isinstance(value, datetime):
-            event[name] = iso(value)
-        else:
-            event[name] = json.loads(value) if name in _JSON_NAMES else value
-    return event
-
-
-_JSON_NAMES: Final = frozenset(field.name for field in FIELDS if field.type == "JSON")
-
-
-def iso(moment: datetime) -> str:
-    """Write a moment of the column `timestamp` as the lines do."""
-    return moment.isoformat(timespec="microseconds") + "Z"
-
-
-def _view(
-    cursor: duckdb.DuckDBPyConnection, snapshot: Snapshot, window: Window, extra: bool
-) -> str:
-    """Write the view; casts keep the types stable over archives of other versions."""
-    columns = ", ".join(
-        f"TRY_CAST({quote(field.name)} AS {field.type}) AS {quote(field.name)}" for field in FIELDS
-    )
-    empty = ", ".join(f"NULL::{field.type} AS {quote(field.name)}" for field in FIELDS)
-    sources = [f"SELECT {empty}, NULL::JSON AS {EXTRA} WHERE false"]
-    if snapshot.parquet:
-        paths = ", ".join(literal(str(path)) for path in snapshot.parquet)
-        options = "union_by_name = true, hive_partitioning = false"
-        sources.append(f"SELECT * FROM read_parquet([{paths}], {options})")
-    if snapshot.raw:
-        sources.append(raw_source(cursor, snapshot.raw, extra))
-    conditions = ["timestamp IS NOT NULL"]
-    for sign, end in zip((">=", "<"), window.utc(), strict=True):
-        if end is not None:
-            conditions.append(f"timestamp {sign} TIMESTAMP '{end.isoformat()}'")
-    return (
-        f"SELECT {columns}, TRY_CAST({EXTRA} AS JSON) AS {EXTRA}"
-        f" FROM ({' UNION ALL BY NAME '.join(sources)}) WHERE {' AND '.join(conditions)}"
-    )
-
-
-def raw_source(cursor: duckdb.DuckDBPyConnection, files: Sequence[RawFile], extra: bool) -> str:
-    """Select the columns of raw lines; a line that is no event has no timestamp.
-
-    A zone other than Z is honoured: read as TIMESTAMP, ``+02:00`` would be dropped in silence.
-    """
-    options = (
-        "format = 'newline_delimited', ignore_errors = true,"
-        f" maximum_object_size = {_longest_line_bytes(files)}"
-    )
-    paths = "[" + ", ".join(literal(file.fd_path) for file in files) + "]"
-    types = {field.name: field.type.replace("TIMESTAMP", "TIMESTAMPTZ") for field in FIELDS}
-    columns = ", ".join(f"{quote(name)}: '{kind}'" for name, kind in types.items())
-    lines = f"read_json({paths}, columns = {{{columns}}}, {options})"
-    moment = (
-        f"CASE WHEN epoch_us(timestamp) BETWEEN 0 AND {_YEAR_9999_MICROSECONDS}"
-        " THEN make_timestamp(epoch_us(timestamp)) END AS timestamp"
-    )
-    if not extra:
-        return f"SELECT * REPLACE ({moment}) FROM {lines}"
-    objects = f"read_json_objects({paths}, {options})"
-    if not _has_other_fields(cursor, objects):
-        return f"SELECT * REPLACE ({moment}), NULL::JSON AS {EXTRA} FROM {lines}"
-    # Both functions make one row of each line, in order; a merge patch of nulls takes away
-    # the known fields (RFC 7396). It costs as much as all the columns, hence the look before.
-    rest = (
-        f"nullif(json_merge_patch(whole_line, {literal(_WITHOUT_KNOWN)}), '{{}}')::JSON AS {EXTRA}"
-    )
-    return (
-        f"SELECT * EXCLUDE (whole_line) REPLACE ({moment}), {rest} FROM {lines}"
-        f" POSITIONAL JOIN (SELECT json AS whole_line FROM {objects})"
-    )
-
-
-def _has_other_fields(cursor: duckdb.DuckDBPyConnection, objects: str) -> bool:
-    keys = f"SELECT DISTINCT unnest(json_keys(json)) AS key FROM {objects}"
-    found = cursor.execute(f"SELECT 1 FROM ({keys}) WHERE key NOT IN ({_KNOWN}) LIMIT 1")
-    return found.fetchone() is not None
-
-
-def _longest_line_bytes(files: Sequence[RawFile]) -> int:
-    """Bound the longest line: DuckDB fails on an unterminated tail over its default of 16 MiB,
-
-    as a power failure can leave one (a hole of NUL bytes).
-    """
-    longest = _DEFAULT_OBJECT_BYTES
-    for file in files:
-        size = file.size_bytes
-        tail_begin = max(0, size - _DEFAULT_OBJECT_BYTES)
-        if tail_begin and b"\n" not in os.pread(file.file.fileno(), size, tail_begin):
-            longest = max(longest, size + 1)
-    return longest
-
-
-def quote(name: str) -> str:
-    """Write a column name for SQL."""
-    return f'"{name}"'
-
-
-def literal(text: str) -> str:
-    """Write a string for SQL."""
-    return "'" + text.replace("'", "''") + "'"

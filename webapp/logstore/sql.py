@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import duckdb
 
-from webapp.logstore.reader import LogReader, iso, naming_errors
+from webapp.logstore.reader import LogReader, naming_errors
+from webapp.logstore.view import iso
 
 _ROWS_AT_ONCE: Final = 2000
 _EXAMPLE: Final = "SELECT level, count(*) FROM events GROUP BY level"
