@@ -34,7 +34,9 @@ def nearer(value: Any) -> Any:
         if isinstance(value, Mapping):
             return dict(value)
         if hasattr(value, "tolist"):  # numpy's arrays of objects, or not in one piece
-            return value.tolist()
+            plain = value.tolist()
+            if type(plain) is not type(value):  # a long double stays what it is
+                return plain
     except Exception:  # the methods are the value's own; its text is left
         return safe_text(value)
     return safe_text(value)
