@@ -104,6 +104,18 @@ def test_every_format_holds_the_same_rows(ask: Ask, command: str) -> None:
     assert ask(command, "--format", "table").stdout.strip()
 
 
+@pytest.mark.parametrize("command", [["search", "--limit", "0"], ["export"]], ids=str)
+def test_a_csv_of_events_has_every_field(command: list[str], tmp_path: Path) -> None:
+    process = Process()
+    events = [process.event(START), process.event(START, duration=0.5, colour="red", n=[1])]
+    write_log(tmp_path / "app.log", events)
+    arguments = [*command, "--format", "csv", "--log-dir", str(tmp_path)]
+    plain, strange = csv.DictReader(io.StringIO(CliRunner().invoke(logs, arguments).stdout))
+    assert (plain["duration"], plain["extra"]) == ("", "")
+    assert strange["duration"] == "0.5"
+    assert json.loads(strange["extra"]) == {"colour": "red", "n": [1]}
+
+
 @pytest.mark.parametrize("form", ["json", "jsonl", "csv", "table"])
 def test_nothing_found_is_no_error(form: str, tmp_path: Path) -> None:
     arguments = ["errors", "--format", form, "--fail-if-found", "--log-dir", str(tmp_path)]
@@ -249,6 +261,16 @@ def test_sql_answers_with_its_own_columns(ask: Ask) -> None:
     sql = "SELECT level, count(*) AS n, max(timestamp) AS last FROM events GROUP BY 1 ORDER BY 1"
     first = rows(ask("sql", sql))[0]
     assert first == {"level": "ERROR", "n": 2, "last": "2026-11-23T08:01:01.500000Z"}
+
+
+def test_sql_on_a_terminal_is_a_table_whatever_the_columns(ask: Ask) -> None:
+    sql = "SELECT event_type, count(*) AS n FROM events WHERE level = 'ERROR' GROUP BY 1 ORDER BY 1"
+    table = ask("sql", sql, "--format", "table").stdout.splitlines()
+    assert [line.split() for line in table] == [
+        ["event_type", "n"],
+        ["operation_failed", "1"],
+        ["request_failed", "1"],
+    ]
 
 
 def test_sql_can_answer_what_json_hardly_can(ask: Ask) -> None:

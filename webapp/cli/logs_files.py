@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from webapp.cli import rendering
     from webapp.events import actions, rotation
-    from webapp.logstore import archive, export, files, integrity, retention, sql, tail, view
+    from webapp.logstore import archive, export, files, integrity, retention, sql, tail
 else:
     progress = when_used("rich.progress")
     rendering = when_used("webapp.cli.rendering")
@@ -44,7 +44,6 @@ else:
     retention = when_used("webapp.logstore.retention")
     sql = when_used("webapp.logstore.sql")
     tail = when_used("webapp.logstore.tail")
-    view = when_used("webapp.logstore.view")
 
 _POLL_SECONDS: Final = 0.3
 
@@ -59,11 +58,11 @@ def tail_(follow: bool, limit: int, form: str | None, log_dir: Path | None) -> N
     ask = make_ask(log_dir)
     # An interrupt is how one stops following.
     with clear_errors(), closing(tail.Tail(ask.log_dir)) as end, suppress(KeyboardInterrupt):
-        rendering.show(end.newest(limit), form)
+        rendering.show(end.newest(limit), form, events=True)
         while follow:
             sys.stdout.flush()
             time.sleep(_POLL_SECONDS)
-            rendering.show(end.added(), form)
+            rendering.show(end.added(), form, events=True)
 
 
 @click.command("verify")
@@ -132,7 +131,7 @@ def export_(
     with clear_errors():
         if output is None:
             rows = export.stream_events(ask.reader, condition, ask.window)
-            rendering.show(rows, form, view.NAMES)
+            rendering.show(rows, form, events=True)
         else:
             _export_to(output, ask, condition, form)
 
@@ -152,7 +151,7 @@ def _export_to(output: Path, ask: Ask, condition: Any, form: str) -> None:
                 rows = export.stream_events(ask.reader, condition, ask.window)
                 rows = bar.track(rows, total, description="exporting")
                 with partial.open("w", encoding="utf-8", newline="") as file:
-                    file.writelines(rendering.as_text(rows, form, view.NAMES))
+                    file.writelines(rendering.as_text(rows, form, events=True))
         partial.rename(output)
     except OSError as error:
         raise click.FileError(str(output), error.strerror) from None

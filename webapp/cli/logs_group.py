@@ -96,8 +96,10 @@ filter_argument: Final = click.argument("expressions", nargs=-1, metavar="[FILTE
 user_option: Final = click.option("--user", "user_id", metavar="ID", help="Only this user.")
 
 
-def question(name: str, *parameters: Option, limit: int = 20) -> Callable[[Answer], click.Command]:
-    """Make a command of a function that returns rows."""
+def question(
+    name: str, *parameters: Option, limit: int = 20, events: bool = False
+) -> Callable[[Answer], click.Command]:
+    """Make a command of a function that returns rows, or events."""
     limit_option = click.option(
         "--limit",
         type=click.IntRange(0),
@@ -120,7 +122,7 @@ def question(name: str, *parameters: Option, limit: int = 20) -> Callable[[Answe
         ) -> None:
             ask = make_ask(log_dir, since, until, limit)
             with clear_errors():
-                found = rendering.show(answer(ask, **own), form)
+                found = rendering.show(answer(ask, **own), form, events=events)
             if found and fail_if_found:
                 raise SystemExit(FOUND)
 

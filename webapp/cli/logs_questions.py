@@ -44,6 +44,7 @@ def read_filters(expressions: tuple[str, ...]) -> "filters.Condition":
     user_option,
     click.option("--request", "request_id", metavar="ID", help="Only this request."),
     limit=50,
+    events=True,
 )
 def search(
     ask: Ask, expressions: tuple[str, ...], user_id: str | None, request_id: str | None
@@ -70,7 +71,7 @@ def request(request_id: str, form: str | None, log_dir: Path | None) -> None:
     elif rendering.chosen(form) == "table":
         story.print_story(attempts)
     else:
-        rendering.show((event for attempt in attempts for event in attempt.events), form)
+        rendering.show((e for attempt in attempts for e in attempt.events), form, events=True)
 
 
 @question("slow", user_option)

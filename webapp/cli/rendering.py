@@ -5,7 +5,7 @@ import io
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from webapp.events.schema import FIELDS
+from webapp.events.schema import FIELD_NAMES, FIELDS
 
 Record = Mapping[str, Any]
 LEVEL_STYLES: Final = {
@@ -34,26 +34,32 @@ NOT_FACTS: Final = (
 ) - {"user_id", "internal"}
 
 
-def show(rows: Iterable[Any], form: str | None = None, columns: Sequence[str] = ()) -> int:
+def show(rows: Iterable[Any], form: str | None = None, *, events: bool = False) -> int:
     """Print rows in a format, by default the one that suits where they go; count them.
 
-    ``columns`` are those of a CSV of events, which differ in theirs.
+    Events differ in their fields: a table of them is lines, a CSV has all columns.
     """
     records = _Counted(rows)
     form = chosen(form)
-    if form == "table":
+    if form == "table" and events:
+        out = console()
+        for event in records:
+            print_event(out, event)
+    elif form == "table":
         _print_table(records)
     else:
-        for text in as_text(records, form, columns):
+        for text in as_text(records, form, events=events):
             sys.stdout.write(escape(text, keep="\n") if sys.stdout.isatty() else text)
     return records.count
 
 
-def as_text(records: Iterable[Record], form: str, columns: Sequence[str] = ()) -> Iterator[str]:
+def as_text(records: Iterable[Record], form: str, *, events: bool = False) -> Iterator[str]:
     """Write records as JSON, JSON lines or CSV, piece by piece."""
     if form == "json":
         return _json(records)
-    return _csv(records, columns) if form == "csv" else _jsonl(records)
+    if form == "jsonl":
+        return _jsonl(records)
+    return _csv(map(_all_columns, records) if events else records)
 
 
 def chosen(form: str | None) -> str:
@@ -141,18 +147,16 @@ def print_event(out: Console, event: Record) -> None:
         (escape(str(event.get("message", ""))), "bold"),
         (f"  {escape(what)}" if what else ""),
     )
-    told = facts(event) + (f"  request_id={event['request_id']}" if "request_id" in event else "")
-    line.append(f"  {escape(told)}" if told else "", style="default")
+    own = facts(event)
+    if "request_id" in event:
+        own += f"  request_id={escape(str(event['request_id']))}"
+    line.append(f"  {own.strip()}" if own else "", style="default")
     out.print(line, soft_wrap=True)
 
 
 def _print_table(records: Iterable[Record]) -> None:
-    out = console()
     table: Table | None = None
     for record in records:
-        if "event_type" in record:
-            print_event(out, record)
-            continue
         table = table or _table(record)
         style = LEVEL_STYLES.get(str(record.get("level")), "")
         table.add_row(
@@ -162,7 +166,7 @@ def _print_table(records: Iterable[Record]) -> None:
             )
         )
     if table:
-        out.print(table)
+        console().print(table)
 
 
 def _table(first: Record) -> Table:
@@ -190,18 +194,22 @@ def _json(records: Iterable[Record]) -> Iterator[str]:
     yield "[]\n" if before == "[\n" else "\n]\n"
 
 
-def _csv(records: Iterable[Record], columns: Sequence[str]) -> Iterator[str]:
+def _csv(records: Iterable[Record]) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    names = list(columns)
     for number, record in enumerate(records):
-        names = names or list(record)
         if number == 0:
-            writer.writerow(names)
-        writer.writerow([_in_csv(record.get(name)) for name in names])
+            writer.writerow(record)
+        writer.writerow(map(_in_csv, record.values()))
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
+
+
+def _all_columns(event: Record) -> Record:
+    """Give an event every field of the table, and the others as one column."""
+    others = {name: value for name, value in event.items() if name not in FIELD_NAMES}
+    return {field.name: event.get(field.name) for field in FIELDS} | {"extra": others or None}
 
 
 def _in_csv(value: Any) -> Any:
