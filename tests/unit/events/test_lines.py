@@ -23,7 +23,7 @@ ALWAYS = {
 
 def test_a_line_begins_with_its_time_and_ends_with_its_number(log: Log) -> None:
     event = log.event("hello")
-    assert list(event)[0] == "timestamp"
+    assert next(iter(event)) == "timestamp"
     assert list(event)[-1] == "seq"
     assert set(event) == ALWAYS
 

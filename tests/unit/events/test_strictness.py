@@ -288,7 +288,7 @@ def test_no_message_makes_a_second_record(log: Log) -> None:
 
 
 def test_an_exception_of_any_kind_is_described(log: Log) -> None:
-    class Odd(Exception):
+    class OddError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
@@ -302,7 +302,13 @@ def test_an_exception_of_any_kind_is_described(log: Log) -> None:
         following = ValueError(str(number))
         following.__cause__ = many
         many = following
-    for error in (Odd(), Odd("\ud800"), loop, many, ExceptionGroup("g", [KeyError("\n")])):
+    for error in (
+        OddError(),
+        OddError("\ud800"),
+        loop,
+        many,
+        ExceptionGroup("g", [KeyError("\n")]),
+    ):
         log.logger.error("failed", exc_info=error)
     try:
         deep(0)
@@ -369,4 +375,4 @@ def test_whatever_is_logged_is_one_line(message: str, argument: Any, extra: dict
     extra = {name: value for name, value in extra.items() if name not in {"message", "asctime"}}
     event = formatted(message, argument, extra=extra)
     assert (event["level"], event["logger"], event["line"]) == ("INFO", "any", 1)
-    assert list(event)[0] == "timestamp"
+    assert next(iter(event)) == "timestamp"
