@@ -1,5 +1,6 @@
 """Tokens: issue them, revoke them, and tell whose they are."""
 
+import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -72,6 +73,9 @@ def jwt_config(settings: Settings) -> dict[str, Any]:
         "JWT_DECODE_AUDIENCE": ISSUER,
         "JWT_DECODE_LEEWAY": LEEWAY_SECONDS,
         "JWT_ENCODE_NBF": False,
+        # Only the admin page looks for cookies; its forms carry what proves that they are ours.
+        "JWT_CSRF_CHECK_FORM": True,
+        "JWT_CSRF_IN_COOKIES": False,
     }
 
 
@@ -91,6 +95,22 @@ def refresh(claims: Claims) -> TokenPair:
     if not _insert(claims["jti"], identity.user_id, _expiry(claims)):
         raise AuthenticationError("the refresh token was used already")
     return _issue(identity.user_id, claims["sid"])
+
+
+def issue_page_session(user: User) -> TokenPair:
+    """Issue the tokens of a browser's session, all with one word for its forms (``csrf``).
+
+    A form that was open before a renewal is good after it.
+    """
+    return _issue(user.id, new_id(), csrf=secrets.token_urlsafe())
+
+
+def renew_page_access(claims: Claims) -> str:
+    """Issue another access token in the session of a refresh token, which stays good.
+
+    It is kept where no script can read it, and two pages that are open may need it at once.
+    """
+    return _issue(claims["sub"], claims["sid"], csrf=claims["csrf"]).access_token
 
 
 def revoke(jti: str, user_id: str, expires_at: datetime) -> None:
@@ -129,10 +149,10 @@ def forget_identities() -> None:
         _identities.clear()
 
 
-def _issue(user_id: str, sid: str) -> TokenPair:
+def _issue(user_id: str, sid: str, **more: str) -> TokenPair:
     # With the library's whole seconds, a token issued right after a change of password could
     # not be told from one issued right before it (RFC 7519 §2: NumericDate may have a fraction).
-    claims = {"sid": sid, "iat": time.time()}
+    claims = {"sid": sid, "iat": time.time(), **more}
     return TokenPair(
         access_token=create_access_token(user_id, additional_claims=claims),
         refresh_token=create_refresh_token(user_id, additional_claims=claims),

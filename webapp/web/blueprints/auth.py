@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint, request
+from flask import Blueprint
 
 from webapp.db.tables import User
 from webapp.errors import AppError, PermissionDeniedError
@@ -14,6 +14,7 @@ from webapp.web.docs import documented
 from webapp.web.hooks import current_event
 from webapp.web.schemas import Account, Credentials, Registered, Success, TokenPair
 from webapp.web.security import caller, claims, requires_refresh_token, requires_user
+from webapp.web.signin import sign_in
 
 blueprint = Blueprint("auth", __name__, url_prefix="/api/v1/auth")
 
@@ -43,20 +44,7 @@ def register() -> tuple[dict[str, Any], int]:
 def login() -> dict[str, Any]:
     """Exchange e-mail address and password for an access and a refresh token."""
     body = read_json(Credentials)
-    throttle, ip = parts().throttle, request.remote_addr or ""
-    try:
-        throttle.check(body.email, ip)
-        try:
-            user = accounts.authenticate(body.email, body.password)
-        except AppError:
-            throttle.failed(body.email, ip)
-            raise
-        throttle.succeeded(body.email, ip)
-    except AppError as error:
-        record_action("login", outcome="failure", reason=error.message, email=body.email)
-        raise
-    current_event().identify(user.id, user.role)
-    record_action("login", email=user.email)
+    user = sign_in(body.email, body.password)
     return {"success": True, "data": tokens.issue_pair(user).as_dict()}
 
 
