@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from cachetools import TTLCache
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from webapp.db.engine import write_transaction
-from webapp.db.tables import ModelVersion, RegisteredModel, User, new_id, utc_now
+from webapp.db.tables import ModelAlias, ModelVersion, RegisteredModel, User, new_id, utc_now
 from webapp.errors import (
     ConflictError,
     InvalidInputError,
@@ -29,6 +29,7 @@ from webapp.services.tokens import Identity
 from webapp.settings import Settings
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 MAX_DESCRIPTION_CHARS: Final = 2000
 LATEST: Final = "latest"
 # Promised is 2 s from a change to its effect in every worker; the answer takes its part.
@@ -77,7 +78,7 @@ class Registry:
     def __init__(self, settings: Settings, store: ModelStore) -> None:
         self._settings = settings
         self._store = store
-        self._resolved: TTLCache[tuple[str, str], ResolvedVersion] = TTLCache(
+        self._resolved: TTLCache[tuple[str, str, str], ResolvedVersion] = TTLCache(
             10_000, RESOLVED_CACHE_SECONDS
         )
         self._lock = threading.Lock()
@@ -107,12 +108,12 @@ class Registry:
         return NewVersion(model_id, name, version, passport)
 
     def resolve(self, caller: Identity, reference: str) -> ResolvedVersion:
-        """Find the version that ``id``, ``name``, ``id@3`` or ``name@latest`` names.
+        """Find the version that ``id``, ``name``, ``id@3`` or ``name@production`` names.
 
         Another owner's private model is not found, as one that does not exist. What was found is
         remembered for less than 2 s; what was not found is not.
         """
-        key = (caller.user_id, reference)
+        key = (caller.user_id, caller.role, reference)
         with self._lock:
             resolved = self._resolved.get(key)
         if resolved is None:
@@ -146,18 +147,70 @@ class Registry:
     def get_model(self, caller: Identity, reference: str) -> ModelInfo:
         """Get a model with its versions and their passports."""
         model = _get(caller, reference)
-        versions = [
-            {
-                "version": version.version,
-                "state": version.state,
-                "bytes": version.bytes,
-                "sha256": version.digest,
-                "created_at": version.created_at,
-                "passport": version.passport,
-            }
-            for version in model.versions
-        ]
+        versions = [_version_info(version) for version in model.versions]
         return _info(model, versions)
+
+    def list_versions(
+        self, caller: Identity, reference: str, page: int, per_page: int
+    ) -> tuple[list[dict[str, Any]], int]:
+        """List a model's versions with their passports, newest first, and count them all."""
+        mine = ModelVersion.model_id == _get(caller, reference).id
+        total = db.session.scalar(select(func.count()).select_from(ModelVersion).where(mine))
+        versions = db.session.scalars(
+            select(ModelVersion)
+            .where(mine)
+            .order_by(ModelVersion.version.desc())
+            .limit(per_page)
+            .offset((page - 1) * per_page)
+        )
+        return [_version_info(version) for version in versions], total or 0
+
+    def list_aliases(self, caller: Identity, reference: str) -> dict[str, int]:
+        """Tell which version each alias of a model names; ``latest`` is there by itself."""
+        model = _get(caller, reference)
+        aliases = db.session.scalars(
+            select(ModelAlias).where(ModelAlias.model_id == model.id).order_by(ModelAlias.alias)
+        )
+        latest = {} if model.latest_version is None else {LATEST: model.latest_version}
+        return latest | {named.alias: named.version for named in aliases}
+
+    def set_alias(
+        self, caller: Identity, reference: str, alias: str, version: int
+    ) -> tuple[ModelInfo, int | None]:
+        """Let an alias name a version of the caller's model; tell which it named before.
+
+        Raises
+        ------
+        InvalidInputError : the alias is no name, or stands for something else already
+        ModelNotFoundError, PermissionDeniedError : no such model or version, or not the caller's
+        ConflictError : the version is quarantined
+        """
+        _check_alias(alias)
+        with write_transaction() as session:
+            model = _get_own(caller, reference)
+            # The model's row makes two that set the same alias take turns.
+            session.refresh(model, with_for_update=True)
+            _check_usable(model.id, version)
+            known = session.get(ModelAlias, (model.id, alias))
+            before = known.version if known else None
+            session.merge(ModelAlias(model_id=model.id, alias=alias, version=version))
+            info = _info(model)
+        self.forget()
+        return info, before
+
+    def delete_alias(self, caller: Identity, reference: str, alias: str) -> tuple[ModelInfo, int]:
+        """Take an alias from the caller's model; tell which version it named."""
+        model = _get_own(caller, reference)
+        version = db.session.scalar(
+            delete(ModelAlias)
+            .where(ModelAlias.model_id == model.id, ModelAlias.alias == alias)
+            .returning(ModelAlias.version)
+        )
+        db.session.commit()
+        if version is None:
+            raise ModelNotFoundError("the model has no such alias")
+        self.forget()
+        return _info(model), version
 
     def change(self, caller: Identity, reference: str, changes: Mapping[str, Any]) -> ModelInfo:
         """Rename, describe, share or unshare a model of the caller's."""
@@ -258,12 +311,17 @@ class Registry:
     def _find(self, caller: Identity, reference: str) -> ResolvedVersion:
         base, _, wanted = reference.partition("@")
         model = _get(caller, base)
+        number: int | ScalarSelect[int] | None
         if wanted in {"", LATEST}:
             number = model.latest_version
-        elif wanted.isdecimal() and len(wanted) < 10:
+        elif _NUMBER.fullmatch(wanted):
             number = int(wanted)
         else:
-            number = None
+            number = (
+                select(ModelAlias.version)
+                .where(ModelAlias.model_id == model.id, ModelAlias.alias == wanted)
+                .scalar_subquery()
+            )
         version = db.session.scalar(
             select(ModelVersion).where(
                 ModelVersion.model_id == model.id, ModelVersion.version == number
@@ -325,6 +383,38 @@ def _get_own(caller: Identity, reference: str) -> RegisteredModel:
     if caller.role != "admin" and model.owner_id != caller.user_id:
         raise PermissionDeniedError("only its owner and admins may do this with a model")
     return model
+
+
+def _check_alias(alias: str) -> None:
+    if not NAME.fullmatch(alias) or alias.isdecimal() or alias == LATEST:
+        raise InvalidInputError(
+            "an alias must match [a-z0-9][a-z0-9._-]{0,63}, be no number,"
+            " and not be latest, which always names the newest version",
+            {"field": "alias"},
+        )
+
+
+def _check_usable(model_id: str, version: int) -> None:
+    state = db.session.scalar(
+        select(ModelVersion.state).where(
+            ModelVersion.model_id == model_id, ModelVersion.version == version
+        )
+    )
+    if state is None:
+        raise ModelNotFoundError("the model has no such version")
+    if state == "quarantined":
+        raise ConflictError("this version is quarantined: no alias may name it")
+
+
+def _version_info(version: ModelVersion) -> dict[str, Any]:
+    return {
+        "version": version.version,
+        "state": version.state,
+        "bytes": version.bytes,
+        "sha256": version.digest,
+        "created_at": version.created_at,
+        "passport": version.passport,
+    }
 
 
 def _info(model: RegisteredModel, versions: list[dict[str, Any]] | None = None) -> ModelInfo:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 T = TypeVar("T")
 
@@ -27,6 +27,12 @@ class ModelChanges(RequestBody):
     name: Annotated[StrictStr, Field(examples=["iris"])] = ""
     description: StrictStr = ""
     shared: StrictBool = False
+
+
+class AliasTarget(RequestBody):
+    """Which version an alias names."""
+
+    version: Annotated[StrictInt, Field(ge=1, lt=10**9, examples=[3])]
 
 
 class PredictRequest(RequestBody):
@@ -145,6 +151,22 @@ class Model(BaseModel):
     created_at: datetime
     updated_at: datetime
     versions: list[Version] = []
+
+
+class Alias(BaseModel):
+    """An alias and the version that it names."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_id: str
+    alias: str
+    version: int
+
+
+class Aliases(BaseModel):
+    """The versions that the aliases of a model name."""
+
+    aliases: Annotated[dict[str, int], Field(examples=[{"latest": 3, "production": 2}])]
 
 
 class UploadedModel(BaseModel):

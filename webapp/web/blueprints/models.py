@@ -14,6 +14,9 @@ from webapp.web.body import read_json, read_query
 from webapp.web.docs import documented
 from webapp.web.hooks import finish_with_stream
 from webapp.web.schemas import (
+    Alias,
+    Aliases,
+    AliasTarget,
     Model,
     ModelChanges,
     Page,
@@ -21,6 +24,7 @@ from webapp.web.schemas import (
     Success,
     UploadedModel,
     UploadForm,
+    Version,
 )
 from webapp.web.security import caller, requires_user
 from webapp.web.uploads import StreamingRequest, read_upload
@@ -108,6 +112,58 @@ def delete_model(model_id: str) -> dict[str, Any]:
         raise
     record_action("delete_model", model_id=model.id, model_name=model.name)
     return {"success": True, "data": asdict(model)}
+
+
+@blueprint.get("/<model_id>/versions")
+@documented("models", Success[Page[Version]], query=PageQuery, failures=(404,))
+@requires_user
+def list_versions(model_id: str) -> dict[str, Any]:
+    """List the versions of a model, newest first."""
+    query = read_query(PageQuery)
+    items, total = parts().registry.list_versions(caller(), model_id, query.page, query.per_page)
+    return {"success": True, "data": {"items": items, **query.model_dump(), "total": total}}
+
+
+@blueprint.get("/<model_id>/aliases")
+@documented("models", Success[Aliases], failures=(404,))
+@requires_user
+def list_aliases(model_id: str) -> dict[str, Any]:
+    """Read which version each alias of a model names."""
+    aliases = parts().registry.list_aliases(caller(), model_id)
+    return {"success": True, "data": {"aliases": aliases}}
+
+
+@blueprint.put("/<model_id>/aliases/<alias>")
+@documented("models", Success[Alias], json=AliasTarget, failures=(403, 404, 409))
+@requires_user
+def set_alias(model_id: str, alias: str) -> dict[str, Any]:
+    """Let an alias name a version of a model of yours: everywhere within 2 s, failing nobody."""
+    version = read_json(AliasTarget).version
+    details: dict[str, Any] = {"alias": alias[:64], "version": version}
+    try:
+        model, details["before"] = parts().registry.set_alias(caller(), model_id, alias, version)
+    except AppError as error:
+        record_action("set_alias", outcome="failure", reason=error.message, details=details)
+        raise
+    record_action("set_alias", details=details, model_id=model.id, model_version=version)
+    data = {"model_id": model.id, "alias": alias, "version": version}
+    return {"success": True, "data": data}
+
+
+@blueprint.delete("/<model_id>/aliases/<alias>")
+@documented("models", Success[Alias], failures=(403, 404))
+@requires_user
+def delete_alias(model_id: str, alias: str) -> dict[str, Any]:
+    """Take an alias from a model of yours."""
+    details = {"alias": alias[:64]}
+    try:
+        model, version = parts().registry.delete_alias(caller(), model_id, alias)
+    except AppError as error:
+        record_action("delete_alias", outcome="failure", reason=error.message, details=details)
+        raise
+    record_action("delete_alias", details=details, model_id=model.id, model_version=version)
+    data = {"model_id": model.id, "alias": alias, "version": version}
+    return {"success": True, "data": data}
 
 
 @blueprint.get("/<model_id>/download")
