@@ -52,6 +52,12 @@ class UserNotFoundError(AppError):
     status = 404
 
 
+class ApiKeyNotFoundError(AppError):
+    """No such API key, or another user's."""
+
+    status = 404
+
+
 class RequestNotFoundError(AppError):
     """The log holds no such request."""
 

@@ -477,6 +477,15 @@ def last_logins(reader: LogReader, window: Window = ALL_TIME) -> dict[str, str]:
     return dict(reader.rows(sql, (), window))
 
 
+def last_used_clients(reader: LogReader, user_id: str, window: Window = ALL_TIME) -> dict[str, str]:
+    """Tell when each API key of a user was last used, by the key's id."""
+    sql = f"""
+        SELECT client_id, strftime(max(events.timestamp), {_ISO}) FROM events
+        WHERE client_id IS NOT NULL AND user_id = ? GROUP BY client_id
+    """
+    return dict(reader.rows(sql, [user_id], window))
+
+
 def model_loads(reader: LogReader, window: Window = ALL_TIME) -> list[ModelLoads]:
     """Tell how often each version of a model had to be loaded, and how long that took."""
     loaded = f"FILTER (event_type = '{schema.MODEL_LOADED}')"

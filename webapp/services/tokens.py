@@ -23,6 +23,7 @@ from webapp.settings import Settings
 # Any: a JWT's claims are JSON.
 Claims = Mapping[str, Any]
 
+SCOPES: Final = frozenset({"predict", "models", "admin"})
 ISSUER: Final = "pellucid"
 LEEWAY_SECONDS: Final = 30
 # What is promised is 2 s from the change; reading the database and answering take their part.
@@ -33,11 +34,16 @@ REVOCATION_KEPT: Final = timedelta(days=2)
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a token belongs to, as the database says now."""
+    """Who a token or key belongs to, as the database says now, and what it may do.
+
+    Through a key without the scope ``admin``, an admin has the role ``user``.
+    """
 
     user_id: str
     email: str
     role: str
+    scopes: frozenset[str] = SCOPES
+    client_id: str | None = None  # of the API key, if one was sent
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 T = TypeVar("T")
 
@@ -19,6 +19,17 @@ class Credentials(RequestBody):
 
     email: Annotated[StrictStr, Field(max_length=254, examples=["ada@example.com"])]
     password: Annotated[StrictStr, Field(max_length=1024, examples=["correct horse battery"])]
+
+
+Scope = Literal["predict", "models", "admin"]
+
+
+class NewApiKey(RequestBody):
+    """What a key for a machine client is called, what it may do and until when."""
+
+    name: Annotated[StrictStr, Field(pattern=r"^[\w .@:/-]{1,64}$", examples=["nightly scoring"])]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=3)]
+    expires_at: AwareDatetime | None = None
 
 
 class ModelChanges(RequestBody):
@@ -118,6 +129,25 @@ class Account(BaseModel):
     id: str
     email: str
     role: Literal["user", "admin"]
+
+
+class ApiKey(BaseModel):
+    """A key for a machine client, without its secret."""
+
+    id: str
+    name: str
+    scopes: list[Scope]
+    expires_at: datetime | None
+    created_at: datetime
+    last_used_at: Annotated[
+        datetime | None, Field(description="as far back as the log reaches")
+    ] = None
+
+
+class ShownApiKey(ApiKey):
+    """A new key; it is shown this once."""
+
+    key: Annotated[str, Field(examples=["pel_…"])]
 
 
 class Registered(TokenPair):

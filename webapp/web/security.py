@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 from flask_jwt_extended import JWTManager, get_jwt, verify_jwt_in_request
 
 from webapp.errors import PermissionDeniedError
-from webapp.services import tokens
+from webapp.services import api_keys, tokens
 from webapp.services.tokens import Identity
 from webapp.web.errors import failure
 from webapp.web.hooks import current_event
@@ -37,18 +37,32 @@ def init_app(app: Flask) -> None:
 
 
 def requires_user(view: Callable[P, R]) -> Callable[P, R]:
-    """Let a view be called only with a valid access token."""
-    return _guarded(view, refresh=False, admin=False)
+    """Let a view be called only with a valid access token or API key."""
+    return _guarded(view)
+
+
+def requires_session(view: Callable[P, R]) -> Callable[P, R]:
+    """Let a view be called only with a valid access token: no API key will do."""
+    return _guarded(view, keys=False)
+
+
+def requires_scope(scope: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a view be called only with a valid access token, or an API key that has the scope."""
+
+    def decorate(view: Callable[P, R]) -> Callable[P, R]:
+        return _guarded(view, scope=scope)
+
+    return decorate
 
 
 def requires_admin(view: Callable[P, R]) -> Callable[P, R]:
-    """Let a view be called only with an admin's valid access token."""
-    return _guarded(view, refresh=False, admin=True)
+    """Let a view be called only with an admin's access token, or an API key for it."""
+    return _guarded(view, scope="admin")
 
 
 def requires_refresh_token(view: Callable[P, R]) -> Callable[P, R]:
     """Let a view be called only with a valid refresh token."""
-    return _guarded(view, refresh=True, admin=False)
+    return _guarded(view, refresh=True, keys=False)
 
 
 def caller() -> Identity:
@@ -62,18 +76,33 @@ def claims() -> dict[str, Any]:
     return dict(get_jwt())
 
 
-def _guarded(view: Callable[P, R], *, refresh: bool, admin: bool) -> Callable[P, R]:
+def _guarded(
+    view: Callable[P, R], *, scope: str | None = None, refresh: bool = False, keys: bool = True
+) -> Callable[P, R]:
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        verify_jwt_in_request(refresh=refresh)
-        identity = tokens.identify(get_jwt())
-        current_event().identify(identity.user_id, identity.role)
-        g.identity = identity
-        if admin and identity.role != "admin":
+        g.identity = identity = _identify(refresh)
+        event = current_event()
+        event.identify(identity.user_id, identity.role)
+        if identity.client_id is not None:
+            event.annotate(client_id=identity.client_id)
+            if not keys:
+                raise PermissionDeniedError("an API key will not do here: log in")
+            if scope is not None and scope not in identity.scopes:
+                raise PermissionDeniedError(f"this API key lacks the scope {scope}")
+        if scope == "admin" and identity.role != "admin":
             raise PermissionDeniedError("this is for admins only")
         return view(*args, **kwargs)
 
     return guarded
+
+
+def _identify(refresh: bool) -> Identity:
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    if scheme == "Bearer" and credentials.startswith(api_keys.PREFIX):
+        return api_keys.identify(credentials)
+    verify_jwt_in_request(refresh=refresh)
+    return tokens.identify(get_jwt())
 
 
 def _unauthorized(message: str) -> Response:

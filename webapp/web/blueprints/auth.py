@@ -1,5 +1,6 @@
 """Accounts and tokens: ``/api/v1/auth``."""
 
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint
@@ -7,13 +8,31 @@ from flask import Blueprint
 from webapp.db.tables import User
 from webapp.errors import AppError, PermissionDeniedError
 from webapp.events.actions import record_action
+from webapp.logstore import queries
 from webapp.parts import parts
-from webapp.services import accounts, tokens
-from webapp.web.body import read_json
+from webapp.services import accounts, api_keys, tokens
+from webapp.web.body import read_json, read_query
 from webapp.web.docs import documented
 from webapp.web.hooks import current_event
-from webapp.web.schemas import Account, Credentials, Registered, Success, TokenPair
-from webapp.web.security import caller, claims, requires_refresh_token, requires_user
+from webapp.web.schemas import (
+    Account,
+    ApiKey,
+    Credentials,
+    NewApiKey,
+    Page,
+    PageQuery,
+    Registered,
+    ShownApiKey,
+    Success,
+    TokenPair,
+)
+from webapp.web.security import (
+    caller,
+    claims,
+    requires_refresh_token,
+    requires_session,
+    requires_user,
+)
 from webapp.web.signin import sign_in
 
 blueprint = Blueprint("auth", __name__, url_prefix="/api/v1/auth")
@@ -60,7 +79,7 @@ def refresh() -> dict[str, Any]:
 
 @blueprint.post("/logout")
 @documented("auth", Success[None])
-@requires_user
+@requires_session
 def logout() -> dict[str, Any]:
     """End the session: its access and refresh tokens stop working within 2 s."""
     tokens.revoke_session(claims())
@@ -76,6 +95,48 @@ def me() -> dict[str, Any]:
     identity = caller()
     data = {"id": identity.user_id, "email": identity.email, "role": identity.role}
     return {"success": True, "data": data}
+
+
+@blueprint.post("/api-keys")
+@documented("auth", Success[ShownApiKey], status=201, json=NewApiKey, failures=(403,))
+@requires_session
+def create_api_key() -> tuple[dict[str, Any], int]:
+    """Make a key for a machine client; only this answer shows it."""
+    body = read_json(NewApiKey)
+    details: dict[str, Any] = {"scopes": body.scopes}
+    try:
+        secret, created = api_keys.create(caller(), body.name, body.scopes, body.expires_at)
+    except AppError as error:
+        record_action("create_api_key", outcome="failure", reason=error.message, details=details)
+        raise
+    record_action("create_api_key", details={"client_id": created.id, **details})
+    return {"success": True, "data": {**asdict(created), "key": secret, "last_used_at": None}}, 201
+
+
+@blueprint.get("/api-keys")
+@documented("auth", Success[Page[ApiKey]], query=PageQuery)
+@requires_session
+def list_api_keys() -> dict[str, Any]:
+    """List your keys, newest first; when each was last used is read from the log."""
+    query = read_query(PageQuery)
+    keys, total = api_keys.list_keys(caller(), query.page, query.per_page)
+    used = queries.last_used_clients(parts().reader, caller().user_id)
+    items = [{**asdict(key), "last_used_at": used.get(key.id)} for key in keys]
+    return {"success": True, "data": {"items": items, **query.model_dump(), "total": total}}
+
+
+@blueprint.delete("/api-keys/<key_id>")
+@documented("auth", Success[None], failures=(404,))
+@requires_session
+def revoke_api_key(key_id: str) -> dict[str, Any]:
+    """Revoke a key of yours: it stops working within 2 s."""
+    try:
+        api_keys.revoke(caller(), key_id)
+    except AppError as error:
+        record_action("revoke_api_key", outcome="failure", reason=error.message)
+        raise
+    record_action("revoke_api_key", details={"client_id": key_id})
+    return {"success": True, "data": None}
 
 
 def _account(user: User) -> dict[str, str]:

@@ -26,7 +26,7 @@ from webapp.web.schemas import (
     UploadForm,
     Version,
 )
-from webapp.web.security import caller, requires_user
+from webapp.web.security import caller, requires_scope
 from webapp.web.uploads import StreamingRequest, read_upload
 
 blueprint = Blueprint("models", __name__, url_prefix="/api/v1/models")
@@ -40,7 +40,7 @@ blueprint = Blueprint("models", __name__, url_prefix="/api/v1/models")
     form=UploadForm,
     failures=(413, 415, 422, 503, 507),
 )
-@requires_user
+@requires_scope("models")
 def upload() -> tuple[dict[str, Any], int]:
     """Upload a fitted estimator, saved with joblib, as the next version of a name."""
     streaming = cast(StreamingRequest, request)
@@ -68,7 +68,7 @@ def upload() -> tuple[dict[str, Any], int]:
 
 @blueprint.get("")
 @documented("models", Success[Page[Model]], query=PageQuery)
-@requires_user
+@requires_scope("models")
 def list_models() -> dict[str, Any]:
     """List your models and the shared ones, newest first."""
     query = read_query(PageQuery)
@@ -79,7 +79,7 @@ def list_models() -> dict[str, Any]:
 
 @blueprint.get("/<model_id>")
 @documented("models", Success[Model], failures=(404,))
-@requires_user
+@requires_scope("models")
 def get_model(model_id: str) -> dict[str, Any]:
     """Read a model, by its id or (your own) by its name, with all its versions."""
     return {"success": True, "data": asdict(parts().registry.get_model(caller(), model_id))}
@@ -87,7 +87,7 @@ def get_model(model_id: str) -> dict[str, Any]:
 
 @blueprint.patch("/<model_id>")
 @documented("models", Success[Model], json=ModelChanges, failures=(403, 404, 409))
-@requires_user
+@requires_scope("models")
 def change_model(model_id: str) -> dict[str, Any]:
     """Rename, describe, share or unshare a model of yours."""
     changes = read_json(ModelChanges).model_dump(exclude_unset=True)
@@ -102,7 +102,7 @@ def change_model(model_id: str) -> dict[str, Any]:
 
 @blueprint.delete("/<model_id>")
 @documented("models", Success[Model], failures=(403, 404))
-@requires_user
+@requires_scope("models")
 def delete_model(model_id: str) -> dict[str, Any]:
     """Delete a model of yours with all its versions."""
     try:
@@ -116,7 +116,7 @@ def delete_model(model_id: str) -> dict[str, Any]:
 
 @blueprint.get("/<model_id>/versions")
 @documented("models", Success[Page[Version]], query=PageQuery, failures=(404,))
-@requires_user
+@requires_scope("models")
 def list_versions(model_id: str) -> dict[str, Any]:
     """List the versions of a model, newest first."""
     query = read_query(PageQuery)
@@ -126,7 +126,7 @@ def list_versions(model_id: str) -> dict[str, Any]:
 
 @blueprint.get("/<model_id>/aliases")
 @documented("models", Success[Aliases], failures=(404,))
-@requires_user
+@requires_scope("models")
 def list_aliases(model_id: str) -> dict[str, Any]:
     """Read which version each alias of a model names."""
     aliases = parts().registry.list_aliases(caller(), model_id)
@@ -135,7 +135,7 @@ def list_aliases(model_id: str) -> dict[str, Any]:
 
 @blueprint.put("/<model_id>/aliases/<alias>")
 @documented("models", Success[Alias], json=AliasTarget, failures=(403, 404, 409))
-@requires_user
+@requires_scope("models")
 def set_alias(model_id: str, alias: str) -> dict[str, Any]:
     """Let an alias name a version of a model of yours: everywhere within 2 s, failing nobody."""
     version = read_json(AliasTarget).version
@@ -152,7 +152,7 @@ def set_alias(model_id: str, alias: str) -> dict[str, Any]:
 
 @blueprint.delete("/<model_id>/aliases/<alias>")
 @documented("models", Success[Alias], failures=(403, 404))
-@requires_user
+@requires_scope("models")
 def delete_alias(model_id: str, alias: str) -> dict[str, Any]:
     """Take an alias from a model of yours."""
     details = {"alias": alias[:64]}
@@ -168,7 +168,7 @@ def delete_alias(model_id: str, alias: str) -> dict[str, Any]:
 
 @blueprint.get("/<model_id>/download")
 @documented("models", failures=(403, 404))
-@requires_user
+@requires_scope("models")
 def download(model_id: str) -> Response:
     """Download the file of a version of yours, as it was uploaded."""
     version, data = parts().registry.read_artifact(caller(), model_id)

@@ -10,7 +10,7 @@ from webapp.parts import parts
 from webapp.web.body import read_json, read_query
 from webapp.web.docs import documented
 from webapp.web.schemas import HistoryQuery, Page, PredictRequest, PredictResult, Success
-from webapp.web.security import caller, requires_user
+from webapp.web.security import caller, requires_scope
 from webapp.web.windows import read_window
 
 blueprint = Blueprint("predictions", __name__, url_prefix="/api/v1/predictions")
@@ -23,7 +23,7 @@ blueprint = Blueprint("predictions", __name__, url_prefix="/api/v1/predictions")
     json=PredictRequest,
     failures=(404, 409, 413, 415, 500),
 )
-@requires_user
+@requires_scope("predict")
 def predict() -> dict[str, Any]:
     """Predict a batch of rows with a model of yours or a shared one."""
     body = read_json(PredictRequest)
@@ -56,7 +56,7 @@ def predict() -> dict[str, Any]:
 
 @blueprint.get("")
 @documented("predictions", Success[Page[dict[str, Any]]], query=HistoryQuery)
-@requires_user
+@requires_scope("predict")
 def history() -> dict[str, Any]:
     """List your predictions, newest first, as the log has them."""
     query = read_query(HistoryQuery)
