@@ -16,6 +16,7 @@ from webapp.events import handlers, timing
 from webapp.events.rotation import SharedRotatingHandler
 from webapp.extensions import db
 from webapp.logstore.archive import start_archiver
+from webapp.logstore.caching import CachedReader
 from webapp.logstore.reader import LogReader
 from webapp.ml.store import ModelStore
 from webapp.parts import Parts, attach
@@ -25,8 +26,9 @@ from webapp.services.registry import Registry
 from webapp.services.throttle import LoginThrottle
 from webapp.settings import Settings
 from webapp.web import docs, errors, headers, hooks, security
-from webapp.web.blueprints import admin, auth, models, ops, predictions
+from webapp.web.blueprints import admin, auth, models, ops, predictions, v2
 from webapp.web.body import OrjsonProvider
+from webapp.web.pages import site
 from webapp.web.uploads import StreamingRequest
 
 
@@ -69,9 +71,10 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         timing.watch_queries(db.engine, settings.slow_query_seconds)
 
     attach(app, _parts(settings, log_handler))
-    for module in (auth, models, predictions, admin, ops):
+    for module in (auth, models, predictions, v2, admin, ops):
         app.register_blueprint(module.blueprint)
     docs.init_app(app)
+    site.init_app(app)
     app.cli.add_command(prepare)
     app.cli.add_command(users)
     return app
@@ -84,6 +87,7 @@ def _parts(settings: Settings, log_handler: SharedRotatingHandler) -> Parts:
         settings=settings,
         log_handler=log_handler,
         reader=LogReader(settings.log_dir),
+        page_reader=CachedReader(settings.log_dir),
         store=store,
         registry=registry,
         predictions=Predictions(settings, store, registry),

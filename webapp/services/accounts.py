@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Collection
 from typing import Final
 
 from argon2 import PasswordHasher
@@ -92,6 +93,12 @@ def get_user(reference: str) -> User:
 def list_users() -> list[User]:
     """List all accounts, the oldest first."""
     return list(db.session.scalars(select(User).order_by(User.created_at, User.id)))
+
+
+def emails_of(user_ids: Collection[str]) -> dict[str, str]:
+    """Find the e-mail addresses of accounts by their ids; unknown ids have none."""
+    rows = db.session.execute(select(User.id, User.email).where(User.id.in_(user_ids)))
+    return {row.id: row.email for row in rows}
 
 
 def set_role(reference: str, role: str) -> User:

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, jsonify, make_response, render_template, request
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -36,6 +36,10 @@ def failure(
     """Make the response to a failure, in the form that its path asks for."""
     event = current_event()
     event.annotate(error=error, reason=reason or message)
+    request_id = event.context["request_id"]
+    if request.path.startswith("/admin/"):
+        said = {"status": status, "message": message, "request_id": request_id}
+        return make_response(render_template("admin/error.html", **said), status)
     if request.path.startswith("/v2/"):
         body: dict[str, Any] = {"error": message}
     else:
@@ -44,7 +48,7 @@ def failure(
             "error": error,
             "message": message,
             "details": details or {},
-            "request_id": event.context["request_id"],
+            "request_id": request_id,
         }
     response = jsonify(body)
     response.status_code = status

@@ -21,7 +21,10 @@ _CREDENTIALS: Final = (
     "HTTP_X_AUTH_TOKEN",
 )
 _EVENT: Final = "pellucid.event"
-INTERNAL_ROUTES: Final = frozenset({"/healthz", "/readyz", "/metrics", "/static/<path:filename>"})
+_PROBES: Final = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+INTERNAL_ROUTES: Final = frozenset({*_PROBES, "/metrics", "/static/<path:filename>"})
+# What an open admin page asks by itself, to stay up to date.
+LIVE_PREFIX: Final = "/admin/live/"
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -100,9 +103,8 @@ def _new_event(slow_seconds: float) -> canonical.RequestEvent:
     }
     if "HTTP_TRACEPARENT" in environ:
         context |= _trace_context(environ["HTTP_TRACEPARENT"])
-    event = canonical.RequestEvent(
-        context, slow_seconds=slow_seconds, internal=route in INTERNAL_ROUTES
-    )
+    internal = route in INTERNAL_ROUTES or route.startswith(LIVE_PREFIX)
+    event = canonical.RequestEvent(context, slow_seconds=slow_seconds, internal=internal)
     if "HTTP_COOKIE" in environ:
         event.conceal(req.cookies.values())
     for header in _CREDENTIALS:

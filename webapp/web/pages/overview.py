@@ -1,0 +1,82 @@
+"""The overview: is the service well, and if not, since when and where."""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from flask import render_template
+
+from webapp import metrics
+from webapp.db.schema import find_problem
+from webapp.extensions import db
+from webapp.logstore import queries
+from webapp.logstore.rows import ModelLoads, ModelUse
+from webapp.parts import parts
+from webapp.web.pages import charts
+from webapp.web.pages.people import emails_of
+from webapp.web.pages.span import read_span
+
+_LEAST_SECONDS: Final = 10
+_MOST_SECONDS: Final = 600
+# A page that stays open may take a hundredth of one core.
+_SHARE: Final = 0.01
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether requests can be served and logged, as /readyz tells."""
+
+    state: str
+    reasons: list[str]
+    dropped: int
+
+
+def page() -> str:
+    """Show the figures of a window, with the change against the one before."""
+    started = time.process_time()
+    span, reader = read_span(), parts().page_reader
+    now, before = (queries.pulse(reader, window) for window in (span.window, span.before))
+    users = queries.users(reader, span.window, 10)
+    shown = {
+        "span": span,
+        "now": now,
+        "before": before,
+        "charts": charts.overview_charts(
+            span, queries.series(reader, span.window, span.step_seconds)
+        ),
+        "endpoints": queries.endpoint_performance(reader, span.window),
+        "users": users,
+        "models": with_loads(
+            queries.models(reader, span.window, 10), queries.model_loads(reader, span.window)
+        ),
+        "slow_queries": queries.slow_queries(reader, span.window, 5),
+        "errors": queries.error_groups(reader, span.window, 5),
+        "emails": emails_of(row.user_id for row in users),
+        "readiness": readiness(),
+    }
+    return render_template(
+        "admin/overview.html", **shown, refresh=refresh_seconds(time.process_time() - started)
+    )
+
+
+def refresh_seconds(cpu_seconds: float) -> int:
+    """Choose how long an open page waits until it asks again, from what an answer costs."""
+    return round(min(max(cpu_seconds / _SHARE, _LEAST_SECONDS), _MOST_SECONDS))
+
+
+def readiness() -> Readiness:
+    """Tell whether the service can do its work."""
+    database, log = find_problem(db.engine), parts().log_handler.check()
+    return Readiness(
+        "unavailable" if database else "degraded" if log else "ready",
+        [f"{name}: {why}" for name, why in (("database", database), ("log", log)) if why],
+        metrics.dropped_log_records(),
+    )
+
+
+def with_loads(
+    uses: list[ModelUse], loads: list[ModelLoads]
+) -> list[tuple[ModelUse, ModelLoads | None]]:
+    """Put beside the use of each version of a model how it was loaded."""
+    by_version = {(row.model_id, row.model_version): row for row in loads}
+    return [(use, by_version.get((use.model_id, use.model_version))) for use in uses]
