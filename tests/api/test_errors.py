@@ -45,7 +45,7 @@ def test_a_method_that_is_not_allowed_is_told_what_is(world: World) -> None:
 
 
 def test_the_open_inference_paths_have_their_own_form(world: World) -> None:
-    response = world.call("GET", "//v2/models/x")
+    response = world.call("GET", "//v2/nothing")
     assert response.status_code == 404
     assert list(response.json) == ["error"]
 

@@ -17,6 +17,8 @@ from webapp.errors import InvalidInputError
 from webapp.ml.columns import Column
 
 Layout = Literal["numbers", "frame", "objects", "texts"]
+# Rows of JSON values, or a matrix.
+Rows = list[Any] | np.ndarray[Any, Any]
 _NULL: Final = type(None)
 _NUMBERS: Final = {int, float}
 _SHOWN_NAMES: Final = 5
@@ -50,6 +52,10 @@ class InputReader:
         ------
         InvalidInputError : ``details`` has row, column and what was expected there
         """
+        if isinstance(input_data, np.ndarray):
+            if self._layout == "numbers" and input_data.dtype.kind in "iuf":
+                return self._check_matrix(input_data)
+            input_data = input_data.tolist()
         rows = self._rows(input_data)
         if self._layout == "numbers":
             return self._read_numbers(rows)
@@ -67,6 +73,14 @@ class InputReader:
         X = np.empty((len(rows), self._width), dtype=object)
         for position, array in enumerate(arrays):
             X[:, position] = array
+        return X, finite
+
+    def _check_matrix(self, matrix: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], bool]:
+        X = np.ascontiguousarray(matrix, dtype=np.float64)
+        finite = bool(np.isfinite(X).all())
+        holes = not finite and X.shape[1] == self._width and not self._holes_are_allowed(X)
+        if X.shape[1] != self._width or holes or self._closed:
+            return self._read_numbers(self._rows(matrix.tolist()))  # which says what is wrong
         return X, finite
 
     def _read_numbers(self, rows: list[Any]) -> tuple[np.ndarray[Any, Any], bool]:

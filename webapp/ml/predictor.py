@@ -11,7 +11,7 @@ from sklearn.compose import ColumnTransformer
 from webapp.errors import InvalidInputError, PredictionError
 from webapp.ml.columns import describe_columns
 from webapp.ml.graph import walk
-from webapp.ml.inputs import InputReader, Layout
+from webapp.ml.inputs import InputReader, Layout, Rows
 from webapp.ml.outputs import to_json
 from webapp.ml.passport import Passport
 
@@ -41,7 +41,7 @@ class Predictor:
         self.memory_bytes = passport.memory_bytes
         self._estimator = estimator
         width = passport.n_features_in_
-        columns = describe_columns(estimator, width)
+        self.columns = columns = describe_columns(estimator, width)
         names = passport.feature_names_in_
         layout = _choose_layout(estimator, names, all(c.is_numeric for c in columns))
         nullable = range(width) if passport.accepts_nan else passport.nan_features
@@ -49,7 +49,7 @@ class Predictor:
         if layout != "frame":
             _forget_names(estimator)
 
-    def predict(self, input_data: list[Any], *, probabilities: bool = False) -> Prediction:
+    def predict(self, input_data: Rows, *, probabilities: bool = False) -> Prediction:
         """Predict one label or number per row.
 
         Raises

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from webapp.events import schema
 from webapp.events.timing import log_performance
 from webapp.extensions import db
 from webapp.ml.cache import PredictorCache
+from webapp.ml.inputs import Rows
 from webapp.ml.loading import load_estimator
 from webapp.ml.passport import Passport
 from webapp.ml.predictor import Prediction, Predictor
@@ -24,6 +26,9 @@ from webapp.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+# What a request holds can depend on the model that it is for.
+RowsReader = Callable[[Predictor], Rows]
+
 
 @dataclass(frozen=True)
 class Served:
@@ -31,6 +36,7 @@ class Served:
 
     prediction: Prediction
     version: ResolvedVersion
+    passport: Passport
     cache_hit: bool
     load_seconds: float
 
@@ -45,7 +51,7 @@ class Predictions:
         self._cache = PredictorCache(settings.model_cache_bytes, self._load)
 
     def predict(
-        self, caller: Identity, reference: str, input_data: list[Any], *, probabilities: bool
+        self, caller: Identity, reference: str, rows: Rows | RowsReader, *, probabilities: bool
     ) -> Served:
         """Predict a batch and write its line, whatever the outcome.
 
@@ -60,18 +66,29 @@ class Predictions:
         version: ResolvedVersion | None = None
         try:
             version = self._registry.resolve(caller, reference)
-            if len(input_data) > self._settings.max_rows:
-                raise PayloadTooLargeError(
-                    f"input_data has {len(input_data)} rows; one request may have"
-                    f" {self._settings.max_rows}"
-                )
+            if not callable(rows):
+                self._check_count(rows)
             predictor, cache_hit, load_seconds = self._cache.get(version.digest)
-            prediction = predictor.predict(input_data, probabilities=probabilities)
+            if callable(rows):
+                rows = rows(predictor)
+                self._check_count(rows)
+            prediction = predictor.predict(rows, probabilities=probabilities)
         except AppError as error:
             _log_failure(version, error, time.perf_counter() - started)
             raise
         _log_success(version, prediction, predictor.engine)
-        return Served(prediction, version, cache_hit, load_seconds)
+        return Served(prediction, version, predictor.passport, cache_hit, load_seconds)
+
+    def describe(self, caller: Identity, reference: str) -> tuple[ResolvedVersion, Predictor]:
+        """Find the version that a reference names, and its predictor."""
+        version = self._registry.resolve(caller, reference)
+        return version, self._cache.get(version.digest)[0]
+
+    def _check_count(self, rows: Rows) -> None:
+        if len(rows) > self._settings.max_rows:
+            raise PayloadTooLargeError(
+                f"input_data has {len(rows)} rows; one request may have {self._settings.max_rows}"
+            )
 
     @log_performance("model_loading")
     def _load(self, digest: str) -> Predictor:

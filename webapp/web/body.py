@@ -40,7 +40,7 @@ def read_json(model: type[M]) -> M:
             "the body must be JSON: send Content-Type: application/json"
         )
     try:
-        content = orjson.loads(_read())
+        content = orjson.loads(read_bytes())
     except orjson.JSONDecodeError as error:
         raise InvalidInputError(
             f"the body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})"
@@ -80,7 +80,8 @@ def validate(model: type[M], content: Any) -> M:
         raise InvalidInputError(summary, {"errors": problems}) from None
 
 
-def _read() -> bytes:
+def read_bytes() -> bytes:
+    """Read the whole body of the current request, within the limit."""
     data = request.get_data(cache=False)
     # A chunked body has no length to refuse by, and werkzeug stops reading at the limit without
     # a word.

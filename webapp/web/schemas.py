@@ -56,6 +56,41 @@ class PredictRequest(RequestBody):
     probabilities: StrictBool = False
 
 
+Parameters = dict[str, StrictBool | StrictInt | StrictStr | float]
+
+
+class InferInput(BaseModel):
+    """An input tensor of the Open Inference Protocol."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    name: StrictStr
+    datatype: StrictStr
+    shape: Annotated[list[Annotated[StrictInt, Field(ge=0, lt=2**53)]], Field(max_length=8)]
+    parameters: Parameters = {}
+    data: list[Any] | None = None
+
+
+class InferOutput(BaseModel):
+    """An output tensor that is asked for."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    name: StrictStr
+    parameters: Parameters = {}
+
+
+class InferRequest(BaseModel):
+    """A request for inference; what is not known is passed over, as the protocol has it."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    id: StrictStr | None = None
+    parameters: Parameters = {}
+    inputs: Annotated[list[InferInput], Field(min_length=1)]
+    outputs: list[InferOutput] = []
+
+
 class UploadForm(BaseModel):
     """The parts of an upload."""
 

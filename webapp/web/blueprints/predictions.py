@@ -4,13 +4,13 @@ from typing import Any
 
 from flask import Blueprint
 
-from webapp.events.canonical import annotate
 from webapp.logstore import queries
 from webapp.parts import parts
 from webapp.web.body import read_json, read_query
 from webapp.web.docs import documented
 from webapp.web.schemas import HistoryQuery, Page, PredictRequest, PredictResult, Success
 from webapp.web.security import caller, requires_scope
+from webapp.web.serving import serve
 from webapp.web.windows import read_window
 
 blueprint = Blueprint("predictions", __name__, url_prefix="/api/v1/predictions")
@@ -27,25 +27,14 @@ blueprint = Blueprint("predictions", __name__, url_prefix="/api/v1/predictions")
 def predict() -> dict[str, Any]:
     """Predict a batch of rows with a model of yours or a shared one."""
     body = read_json(PredictRequest)
-    served = parts().predictions.predict(
-        caller(), body.model_id, body.input_data, probabilities=body.probabilities
-    )
+    served = serve(body.model_id, body.input_data, probabilities=body.probabilities)
     prediction, version = served.prediction, served.version
-    duration = round(prediction.duration_seconds, 6)
-    annotate(
-        model_id=version.model_id,
-        model_version=version.version,
-        rows=prediction.rows,
-        predict_duration=duration,
-        model_load_duration=round(served.load_seconds, 6),
-        cache_hit=served.cache_hit,
-    )
     data: dict[str, Any] = {
         "predictions": prediction.predictions,
         "model_id": version.model_id,
         "model_version": version.version,
         "rows": prediction.rows,
-        "duration": duration,
+        "duration": round(prediction.duration_seconds, 6),
     }
     if prediction.classes is not None:
         data["classes"] = prediction.classes

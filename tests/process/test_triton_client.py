@@ -1,0 +1,103 @@
+"""The Open Inference Protocol as NVIDIA's client speaks it, against a real gunicorn."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from sklearn.datasets import load_iris
+from tritonclient.utils import InferenceServerException
+
+from tests.estimators import dump, iris_pipeline, iris_vectors
+from tests.process.server import Server, running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder: Path = tmp_path_factory.mktemp("triton")
+    with running(folder, workers=2) as started:
+        token = started.login()
+        for estimator in (iris_pipeline(), iris_vectors()):
+            answer = started.call(
+                "POST",
+                "models/upload",
+                token,
+                data={"name": "iris"},
+                files={"file": io.BytesIO(dump(estimator))},
+            )
+            assert answer.status_code == 201, answer.text
+        yield started
+
+
+@pytest.fixture
+def headers(server: Server) -> dict[str, str]:
+    """Of a machine client: a key that may predict and nothing else.
+
+    The client writes into what it is given, hence one for each test.
+    """
+    body = {"name": "triton", "scopes": ["predict"]}
+    key = server.call("POST", "auth/api-keys", server.login(), json=body).json()["data"]["key"]
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(server.base_url.removeprefix("http://")) as made:
+        yield made
+
+
+def tensor(X: np.ndarray, datatype: str, **options: bool) -> triton.InferInput:
+    made = triton.InferInput("input", list(X.shape), datatype)
+    made.set_data_from_numpy(X, **options)
+    return made
+
+
+def test_the_client_finds_the_server_and_the_model(
+    client: triton.InferenceServerClient, headers: dict[str, str]
+) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.get_server_metadata()["name"] == "pellucid"
+    assert client.is_model_ready("iris", headers=headers)
+    assert client.is_model_ready("iris", "1", headers=headers)
+    assert not client.is_model_ready("iris", "9", headers=headers)
+    assert client.get_model_metadata("iris", headers=headers)["versions"] == ["2", "1"]
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_the_client_infers_with_its_defaults_and_in_json(
+    client: triton.InferenceServerClient, headers: dict[str, str], binary: bool
+) -> None:
+    X = load_iris().data
+    outputs = [
+        triton.InferRequestedOutput(name, binary_data=binary)
+        for name in ("predict", "predict_proba")
+    ]
+    inputs = [tensor(X, "FP64", binary_data=binary)]
+    result = client.infer("iris", inputs, "1", outputs, request_id="mine", headers=headers)
+    assert result.get_response()["id"] == "mine"
+    np.testing.assert_array_equal(result.as_numpy("predict")[:, 0], iris_pipeline().predict(X))
+    np.testing.assert_array_equal(
+        result.as_numpy("predict_proba"), iris_pipeline().predict_proba(X)
+    )
+
+
+def test_the_client_gets_text_labels_when_it_asks_for_no_outputs(
+    client: triton.InferenceServerClient, headers: dict[str, str]
+) -> None:
+    X = load_iris().data.astype(np.float32)
+    result = client.infer("iris", [tensor(X, "FP32")], headers=headers)
+    labels = [label.decode() for label in result.as_numpy("predict")[:, 0]]
+    assert labels == iris_vectors().predict(X.astype(float)).tolist()
+
+
+def test_the_client_shows_why_it_was_refused(
+    client: triton.InferenceServerClient, headers: dict[str, str]
+) -> None:
+    X = np.ones((1, 3))
+    with pytest.raises(InferenceServerException, match="3 values, but the model takes 4"):
+        client.infer("iris", [tensor(X, "FP64")], headers=headers)
+    with pytest.raises(InferenceServerException, match="bearer token"):
+        client.infer("iris", [tensor(X, "FP64")])
