@@ -74,27 +74,32 @@ class SharedRotatingHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; never raise into the program that logs."""
-        line = self._json.line(record)
-        written: list[tuple[str, bool, bool]] = []
+        line, level = self._json.line(record), record.levelname
+        late: list[tuple[str, bool, bool]] = []
         with self._mutex:
-            self._waiting.append((line, record.levelname))
             if self._writing:
                 # This very thread is in the middle of a write, and a finaliser or a signal
                 # handler logs: the line is written when the one before it is.
+                self._waiting.append((line, level))
                 return
             self._writing = True
             try:
+                written = self._write(line, level)
                 while self._waiting:
-                    written.append(self._write(*self._waiting.popleft()))
+                    late.append(self._write(*self._waiting.popleft()))
             finally:
                 self._writing = False
         try:
-            for level, kept, rotated in written:
-                (self._on_written if kept else self._on_dropped)(level)
-                if rotated:
-                    self._on_rotated()
-        except Exception:
+            self._tell(*written)
+            for another in late:
+                self._tell(*another)
+        except Exception:  # a callback's failure is not the caller's
             streams.write_if_room(streams.STDERR, traceback.format_exc().encode())
+
+    def _tell(self, level: str, kept: bool, rotated: bool) -> None:
+        (self._on_written if kept else self._on_dropped)(level)
+        if rotated:
+            self._on_rotated()
 
     def check(self) -> str | None:
         """Tell why the log cannot be written now, or None if it can."""
