@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test demo lint install install-tests
+.PHONY: run test demo lint bench-log bench-query bench-page install install-tests
 
 run: install
 	$(BIN)/flask prepare
@@ -26,6 +26,15 @@ lint: install-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-log: install-tests
+	$(BIN)/python -m benchmarks.bench_log
+
+bench-query: install-tests
+	$(BIN)/python -m benchmarks.bench_query
+
+bench-page: install-tests
+	$(BIN)/python -m benchmarks.bench_page
 
 install: .venv/installed
 install-tests: .venv/installed-tests
