@@ -103,7 +103,7 @@ def test_what_is_fast_is_a_detail(
     event = only(full_log)
     assert (event["level"], event["event_type"]) == ("DEBUG", "log")
     assert (event["message"], event["operation"]) == (f"Finished {name}", name)
-    assert event["function"] == name.replace(" ", "_").replace("async_", "async_")
+    assert event["function"] == name.replace(" ", "_")
     assert 0 <= event["duration"] < 0.05
 
 
