@@ -86,7 +86,7 @@ def _message(error: HTTPException) -> str:
     if isinstance(error, RequestEntityTooLarge):
         return "the body is larger than this route accepts"
     if error.code == 404:
-        return f"there is no {request.method} {request.path[:200]}"
+        return "there is nothing at this address"  # not repeated: it may hold a secret
     return error.description or error.name
 
 

@@ -1,5 +1,6 @@
 """Copies on stdout and stderr: for people or machines, and never waited for."""
 
+import contextlib
 import logging
 import os
 import pty
@@ -24,10 +25,8 @@ def pipe() -> Iterator[tuple[int, int]]:
     reader, writer = os.pipe()
     yield reader, writer
     for end in (reader, writer):
-        try:
+        with contextlib.suppress(OSError):  # the test closed it
             os.close(end)
-        except OSError:  # the test closed it
-            pass
 
 
 def drain(descriptor: int) -> bytes:
