@@ -14,7 +14,7 @@ from webapp.logstore.reader import parse_window
 
 DEFAULT: Final = "1h"
 CHOICES: Final = {"15m": "15 min", "1h": "1 h", "24h": "24 h", "7d": "7 days"}
-_STEPS: Final = (10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 6 * 3600, 86_400)
+_STEPS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 6 * 3600, 86_400)
 _MOST_STEPS: Final = 120
 
 
