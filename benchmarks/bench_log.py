@@ -50,6 +50,7 @@ KINDS = (STDLIB, CLH, OURS)
 # Enough for 4 x 100,000 records of 450 bytes: nothing may be lost by deleting old files.
 BACKUPS = 200
 console = Console(width=120)
+logging.raiseExceptions = False  # RotatingFileHandler fails where another process rotated
 
 EXTRA = {
     "event_type": "prediction",
