@@ -74,7 +74,8 @@ def _answer_http_exception(error: HTTPException) -> BaseResponse:
     if error.code is None or error.code < 400:
         return error.get_response()  # a redirect
     if error.code >= 500:
-        current_event().exception = error
+        # Flask wraps what is raised after the view; what it wraps is what happened.
+        current_event().exception = getattr(error, "original_exception", None) or error
     response = failure(error.code, type(error).__name__, _message(error))
     for name, value in error.get_headers():
         if name not in {"Content-Type", "Content-Length"}:
