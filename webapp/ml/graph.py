@@ -24,7 +24,7 @@ _TOKEN_PATTERNS: Final = {
     r"[A-Za-z]+",
     r"[a-z]+",
 }
-_MAX_HASHED_FEATURES: Final = 2**22
+MAX_HASHED_FEATURES: Final = 2**22
 
 
 def walk(root: Any) -> Iterator[Any]:
@@ -74,8 +74,8 @@ def _check_vectorizer(vectorizer: Any) -> None:
     if vectorizer.tokenizer is not None or vectorizer.preprocessor is not None:
         raise _unsafe("tokenizer", "and preprocessor must be None")
     hashed = getattr(vectorizer, "n_features", 0)
-    if type(hashed) is not int or hashed > _MAX_HASHED_FEATURES:
-        raise _unsafe("n_features", f"must be at most {_MAX_HASHED_FEATURES}")
+    if type(hashed) is not int or hashed > MAX_HASHED_FEATURES:
+        raise _unsafe("n_features", f"must be at most {MAX_HASHED_FEATURES}")
 
 
 def _unsafe(parameter: str, demand: str) -> Exception:

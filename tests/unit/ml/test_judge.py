@@ -1,8 +1,11 @@
-"""The child around the reader: each test costs the start of an interpreter or two."""
+"""The fork server and the children around the loader."""
 
 import logging
 import os
+import signal
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +14,110 @@ from tests import estimators
 from tests.estimators import dump, dumped
 from tests.unit.ml import hostile
 from webapp.errors import ModelRejectedError, ServiceUnavailableError
-from webapp.ml.loading import judge, parent
+from webapp.ml.loading import judge, parent, sandbox
 from webapp.ml.passport import Passport
+
+# What code in the child could do, if there ever were some.
+SPYING = """
+import ctypes, os, signal, socket, subprocess, time
+
+class Spy:
+    def __getstate__(self):
+        return {}
+    def __setstate__(self, state):
+        self.act()
+
+class Crash(Spy):
+    def act(self):
+        ctypes.string_at(8)
+
+class Sleep(Spy):
+    def act(self):
+        time.sleep(600)
+
+class Loop(Spy):
+    def act(self):
+        while True:
+            pass
+
+class Eat(Spy):
+    def act(self):
+        self.eaten = bytearray(3 * 2**30)
+
+class Look(Spy):
+    def act(self):
+        done = []
+        for deed in DEEDS:
+            try:
+                deed()
+                done.append(deed.__name__)
+            except OSError:
+                pass
+        if os.environ.keys() & {"PELLUCID_JWT_SECRET_KEY", "HOME", "PATH"}:
+            done.append("environment")
+        raise AssertionError(f"<{' '.join(done)}>")
+
+def write():
+    with open("MARKER", "w") as file:
+        file.write("x")
+
+def remove():
+    os.unlink("UPLOAD")
+
+def connect():
+    socket.create_connection(("127.0.0.1", 1), timeout=1)
+
+def run():
+    subprocess.run(["/bin/true"], check=True)
+
+def fork():
+    if os.fork() == 0:
+        os._exit(0)
+
+def kill():
+    os.kill(os.getppid(), 0)
+
+DEEDS = write, remove, connect, run, fork, kill
+"""
 
 
 @pytest.fixture
 def upload(tmp_path: Path) -> Path:
     return tmp_path / "upload"
+
+
+@pytest.fixture
+def judges(monkeypatch: pytest.MonkeyPatch) -> Iterator[parent.Judges]:
+    """A fork server of the test's own."""
+    made = parent.Judges()
+    monkeypatch.setattr(parent, "_shared", made)
+    yield made
+    made.close()
+    if made._process is not None:
+        made._process.wait(30)
+
+
+@pytest.fixture
+def spying(
+    judges: parent.Judges, tmp_path: Path, upload: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module that the fork server can import, as an operator's package."""
+    folder = tmp_path / "spy"
+    folder.mkdir()
+    source = SPYING.replace("MARKER", str(tmp_path / "pwned")).replace("UPLOAD", str(upload))
+    (folder / "spying.py").write_text(source)
+    monkeypatch.syspath_prepend(str(folder))
+
+
+def spy(name: str) -> bytes:
+    """A file that has a spy do something while it is loaded."""
+    return hostile.stream(hostile.name("spying", name), b")\x81}b")
+
+
+def server_pid(judges: parent.Judges) -> int:
+    """The process number of the fork server."""
+    assert judges._process is not None
+    return judges._process.pid
 
 
 def test_a_model_gets_its_passport(upload: Path) -> None:
@@ -34,17 +134,15 @@ def test_a_model_gets_its_passport(upload: Path) -> None:
     assert Passport.from_dict(passport.to_dict()) == passport
 
 
-def test_a_hostile_file_is_refused_and_does_nothing(upload: Path, tmp_path: Path) -> None:
-    marker = tmp_path / "pwned"
-    upload.write_bytes(hostile.forbidden_names(marker)["a shell command"][0])
-    with pytest.raises(ModelRejectedError) as caught:
-        judge(upload, max_features=100)
-    assert caught.value.details == {"reason": "global_not_allowed", "global": "posix.system"}
-    assert not marker.exists()
+def test_a_small_model_is_judged_within_half_a_second_after_the_first(upload: Path) -> None:
+    upload.write_bytes(dumped(estimators.iris_pipeline))
+    judge(upload, max_features=100)
+    began = time.perf_counter()
+    judge(upload, max_features=100)
+    assert time.perf_counter() - began < 0.5
 
 
-def test_an_array_larger_than_the_memory_allowed_is_refused(upload: Path) -> None:
-    # The claimed size alone: there are no bytes behind it.
+def test_an_array_that_claims_more_than_there_is_is_refused(upload: Path) -> None:
     data = dump(estimators.diabetes_ridge())
     shape = hostile.text("shape").replace(b"X\x05\0\0\0", b"\x8c\x05") + b"\x94K\x0a\x85"
     assert data.count(shape) == 1
@@ -52,51 +150,94 @@ def test_an_array_larger_than_the_memory_allowed_is_refused(upload: Path) -> Non
     upload.write_bytes(data.replace(shape, huge))
     with pytest.raises(ModelRejectedError) as caught:
         judge(upload, max_features=100)
-    assert caught.value.details["reason"] == "limits"
+    assert caught.value.details["reason"] == "truncated"
 
 
-def test_a_crash_while_loading_is_a_refusal(upload: Path) -> None:
-    upload.write_bytes(hostile.inside_an_estimator(hostile.Call(os.abort)))
-    with pytest.raises(ModelRejectedError, match="crashes") as caught:
-        judge(upload, max_features=100, trusted=("posix.abort",))
-    assert caught.value.details["reason"] == "invalid_file"
-
-
-def test_a_file_that_never_ends_loading_is_killed(
-    upload: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("spying")
+@pytest.mark.parametrize(
+    ("deed", "reason"), [("Crash", "invalid_file"), ("Sleep", "limits"), ("Eat", "limits")]
+)
+def test_a_child_that_crashes_or_stays_is_a_refusal(
+    deed: str, reason: str, upload: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parent, "WALL_SECONDS", 8)
-    upload.write_bytes(hostile.inside_an_estimator(hostile.Call(time.sleep, 600)))
+    monkeypatch.setattr(parent, "WALL_SECONDS", 2)
+    upload.write_bytes(spy(deed))
     with pytest.raises(ModelRejectedError) as caught:
-        judge(upload, max_features=100, trusted=("time.sleep",))
-    assert caught.value.details["reason"] == "limits"
+        judge(upload, max_features=100, trusted=(f"spying.{deed}",))
+    assert caught.value.details["reason"] == reason
 
 
-def test_the_child_sees_no_secret_and_cannot_write_files(
-    upload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("spying")
+def test_the_child_sees_no_secret_and_can_do_nothing_outside(
+    upload: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("PELLUCID_JWT_SECRET_KEY", "s" * 32)
-    # What code in the child could do, if there ever were some.
-    spy = tmp_path / "spy"
-    spy.mkdir()
-    (spy / "spying.py").write_text(
-        "import os, errno\n"
-        "def look():\n"
-        "    assert not [name for name in os.environ if name.startswith('PELLUCID')]\n"
-        f"    with open({str(tmp_path / 'pwned')!r}, 'w') as file:\n"
-        "        file.write('x')\n"
-    )
-    monkeypatch.syspath_prepend(str(spy))
-    from_spy = hostile.stream(hostile.name("spying", "look"), b")R")
-    upload.write_bytes(from_spy)
-    with pytest.raises(ModelRejectedError, match="damaged"):
-        judge(upload, max_features=100, trusted=("spying.look",))
-    assert (tmp_path / "pwned").read_text() == ""
+    upload.write_bytes(spy("Look"))
+    with caplog.at_level(logging.INFO), pytest.raises(ModelRejectedError, match="damaged"):
+        judge(upload, max_features=100, trusted=("spying.Look",))
+    told = caplog.text.rpartition("AssertionError: <")[2].partition(">")[0]
+    if sandbox.level() == "seccomp":
+        assert told == ""
+        assert not (tmp_path / "pwned").exists()
+    else:
+        assert "write" not in told
+        assert "environment" not in told
+
+
+def test_a_killed_fork_server_is_started_again(upload: Path, judges: parent.Judges) -> None:
+    upload.write_bytes(dumped(estimators.iris_pipeline))
+    judge(upload, max_features=100)
+    first = server_pid(judges)
+    os.kill(first, signal.SIGKILL)
+    assert judge(upload, max_features=100).n_features_in_ == 4
+    assert server_pid(judges) != first
+
+
+@pytest.mark.usefixtures("spying")
+def test_a_fork_server_killed_meanwhile_is_asked_again(
+    upload: Path, judges: parent.Judges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parent, "WALL_SECONDS", 1)
+    upload.write_bytes(spy("Sleep"))
+    judges.start()
+    time.sleep(0.5)
+    timer = threading.Timer(2.5, os.kill, (server_pid(judges), signal.SIGKILL))
+    monkeypatch.setattr(parent, "WALL_SECONDS", 4)
+    timer.start()
+    with pytest.raises(ModelRejectedError) as caught:
+        judge(upload, max_features=100, trusted=("spying.Sleep",))
+    assert caught.value.details["reason"] == "limits"
+    timer.join()
+
+
+def test_the_fork_server_ends_with_those_who_ask_it() -> None:
+    judges = parent.Judges()
+    judges.start()
+    process = judges._process
+    assert process is not None
+    judges.close()
+    assert process.wait(20) == 0
+
+
+def test_processes_forked_later_share_the_fork_server(upload: Path, judges: parent.Judges) -> None:
+    upload.write_bytes(dumped(estimators.iris_pipeline))
+    judges.start()
+    assert not judges.start()
+    child = os.fork()
+    if child == 0:
+        started = judges.start()
+        judged = judge(upload, max_features=100).n_features_in_ == 4
+        os._exit(0 if judged and not started else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_child_that_cannot_start_is_our_fault_and_logged(
     upload: Path,
     tmp_path: Path,
+    judges: parent.Judges,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -112,11 +253,31 @@ def test_a_child_that_cannot_start_is_our_fault_and_logged(
     assert "cannot start" in caplog.text
 
 
+@pytest.mark.usefixtures("spying")
 def test_a_third_upload_at_once_waits_and_then_is_told_to_come_back(
-    upload: Path, monkeypatch: pytest.MonkeyPatch
+    upload: Path, judges: parent.Judges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parent, "_QUEUE_SECONDS", 0.05)
-    upload.write_bytes(b"")
-    with parent._slots, parent._slots, pytest.raises(ServiceUnavailableError) as caught:
+    upload.write_bytes(dumped(estimators.iris_pipeline))
+    judge(upload, max_features=100)  # so that nobody waits for the start
+    monkeypatch.setattr(parent, "WALL_SECONDS", 3)
+    monkeypatch.setattr(parent, "QUEUE_SECONDS", 0.5)
+    sleepy = upload.with_name("sleepy")
+    sleepy.write_bytes(spy("Sleep"))
+    refusals: list[str] = []
+
+    def hold() -> None:
+        with pytest.raises(ModelRejectedError) as caught:
+            judge(sleepy, max_features=100, trusted=("spying.Sleep",))
+        refusals.append(caught.value.details["reason"])
+
+    threads = [threading.Thread(target=hold) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    with pytest.raises(ServiceUnavailableError) as caught:
         judge(upload, max_features=100)
     assert caught.value.retry_after_seconds is not None
+    for thread in threads:
+        thread.join()
+    assert refusals == ["limits", "limits"]
+    assert judge(upload, max_features=100).n_features_in_ == 4

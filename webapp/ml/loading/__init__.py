@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from webapp.ml.loading.parent import judge
+from webapp.ml.loading.parent import judge, share
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
-__all__ = ["judge", "load_estimator"]
+__all__ = ["judge", "load_estimator", "share"]
 
 
 def load_estimator(data: bytes, trusted: tuple[str, ...] = ()) -> "BaseEstimator":
@@ -17,7 +17,7 @@ def load_estimator(data: bytes, trusted: tuple[str, ...] = ()) -> "BaseEstimator
     ------
     ModelRejectedError : the bytes are no such file, or hold what the policy does not allow
     """
-    # Importing scikit-learn takes a second, and the child that judges limits itself before it.
+    # Importing scikit-learn takes a second, which who only wants to judge need not wait for.
     from webapp.ml.loading.loader import load_estimator as load  # noqa: PLC0415
 
     return load(data, trusted)

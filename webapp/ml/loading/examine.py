@@ -17,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from webapp.errors import InvalidInputError, PredictionError
 from webapp.ml.columns import Column, describe_columns
 from webapp.ml.graph import walk
-from webapp.ml.loading.loader import decompress, guard, load_with_version
+from webapp.ml.loading.decompress import decompress
+from webapp.ml.loading.loader import guard, load_with_version
 from webapp.ml.loading.refusals import rejected
 from webapp.ml.outputs import clean_text, to_json
 from webapp.ml.passport import Passport
@@ -43,7 +44,7 @@ def examine(data: bytes, max_features: int, trusted: tuple[str, ...]) -> Passpor
     estimator, version = load_with_version(stream, trusted)
     load_seconds = time.perf_counter() - started
     memory_bytes = _BASE_BYTES + max(len(stream), _resident_bytes() - resident)
-    passport = guard(lambda: _describe(estimator, max_features), stream)
+    passport = guard(lambda: _describe(estimator, max_features))
     return dataclasses.replace(
         passport,
         sklearn_version=version or sklearn.__version__,
@@ -55,6 +56,12 @@ def examine(data: bytes, max_features: int, trusted: tuple[str, ...]) -> Passpor
 
 
 def _describe(estimator: Any, max_features: int) -> Passport:
+    if not hasattr(estimator, "predict"):
+        raise rejected(
+            "not_an_estimator",
+            f"a {type(estimator).__name__} does not predict; save the model that does, or a"
+            " pipeline that ends with it",
+        )
     _check_fitted(estimator)
     width = _count_features(estimator, max_features)
     columns = describe_columns(estimator, width)

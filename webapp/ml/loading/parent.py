@@ -1,31 +1,160 @@
 """Has an uploaded file judged by a short-lived child, which may crash, loop or run out of memory.
 
-The parent never parses the bytes of an upload.
+The parent never parses the bytes of an upload. The children come from one fork server, which all
+the processes share that descend from the one that called ``share``. Whoever finds it dead starts
+another.
 """
 
+import atexit
+import fcntl
 import json
 import logging
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import Any, Final
 
 from webapp.errors import ModelRejectedError, ServiceUnavailableError
-from webapp.ml.loading.child import CPU_SECONDS, MEMORY_BYTES, READY
+from webapp.ml.loading.judging import ENDED, STARTED
 from webapp.ml.loading.refusals import invalid, rejected
+from webapp.ml.loading.sandbox import CPU_SECONDS, MEMORY_BYTES
 from webapp.ml.passport import Passport
 
 logger = logging.getLogger(__name__)
 
 WALL_SECONDS: Final = 30
-_QUEUE_SECONDS: Final = 10
-_MAX_ANSWER_BYTES: Final = 4 * 2**20
+QUEUE_SECONDS: Final = 10
+# Only the first upload waits for it: the interpreter, scikit-learn, a trusted library or two.
+START_SECONDS: Final = 20
+_END_SECONDS: Final = 1
+MAX_ANSWER_BYTES: Final = 4 * 2**20
+_MAX_STARTS: Final = 2
+_MAX_TROUBLE_BYTES: Final = 4000
+_TICK_SECONDS: Final = 0.2
 _CRASHES: Final = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
-_slots = threading.BoundedSemaphore(2)
+
+
+class ServerDiedError(Exception):
+    """The fork server cannot start, or went away with the question."""
+
+
+class Judges:
+    """A way to the fork server: a socket and a lock, inherited by every process forked later."""
+
+    def __init__(self, trusted: tuple[str, ...] = ()) -> None:
+        self._trusted = trusted
+        # Packets keep questions apart, and the end is seen when the last asker is gone.
+        self._asker, self._server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # The server holds a lock on this as long as it lives; a name or number could be reused.
+        self._life = os.memfd_create("pellucid-judges")
+        self._trouble = os.memfd_create("pellucid-judges-trouble")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def close(self) -> None:
+        """Let go of the fork server, which ends with its last asker."""
+        self._asker.close()
+        self._server.close()
+        os.close(self._life)
+        os.close(self._trouble)
+        if self._process is not None:
+            # Others may go on asking it.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
+
+    def start(self) -> bool:
+        """Start the fork server unless it is alive; tell whether it had to be started."""
+        # Opened anew, because a lock belongs to an open file, and forks share those.
+        lock = os.open(f"/proc/self/fd/{self._life}", os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._process is not None:
+                self._process.wait(_END_SECONDS)  # without its lock it is as good as gone
+            os.ftruncate(self._trouble, 0)
+            self._process = subprocess.Popen(  # noqa: S603  # the command is ours
+                [
+                    *(sys.executable, "-B", "-P", "-s", "-W", "ignore"),
+                    *("-m", "webapp.ml.loading.forkserver", json.dumps(self._trusted)),
+                ],
+                stdin=self._server.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=self._trouble,
+                env=_environment(),
+                pass_fds=(lock,),
+                start_new_session=True,
+            )
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
+        return True
+
+    def ask(self, file: int, question: dict[str, Any]) -> tuple[bytes, int]:
+        """Have a file judged; return the child's answer and exit status.
+
+        Raises
+        ------
+        ServerDiedError : before the child had ended
+        ServiceUnavailableError : no child came free in time
+        """
+        answers, answer = os.pipe()
+        try:
+            try:
+                socket.send_fds(self._asker, [json.dumps(question).encode()], [file, answer])
+            finally:
+                os.close(answer)
+            output = self._read(answers, question["wall_seconds"])
+        finally:
+            os.close(answers)
+        _, started, rest = output.partition(STARTED)
+        text, ended, status = rest.rpartition(ENDED)
+        if not started or not ended:
+            raise ServerDiedError(self._last_words())
+        return text, int(status)
+
+    def _read(self, answers: int, wall_seconds: float) -> bytes:
+        output = b""
+        asked, starts = time.monotonic(), 0
+        latest = asked + wall_seconds + QUEUE_SECONDS + START_SECONDS
+        while len(output) <= MAX_ANSWER_BYTES:
+            if not output:
+                starts += self.start()
+            ready, _, _ = select.select([answers], [], [], _TICK_SECONDS)
+            if ready:
+                piece = os.read(answers, 2**16)
+                if not piece:
+                    break
+                output += piece
+            elif not output:
+                if starts > _MAX_STARTS:
+                    raise ServerDiedError(self._last_words())
+                patience = QUEUE_SECONDS + (START_SECONDS if starts else 0)
+                if time.monotonic() - asked > patience:
+                    raise ServiceUnavailableError(
+                        "too many uploads are being checked; try again",
+                        retry_after_seconds=round(QUEUE_SECONDS) or 1,
+                    )
+            elif time.monotonic() > latest:
+                raise ServerDiedError("it does not end a child")
+        return output
+
+    def _last_words(self) -> str:
+        return os.pread(self._trouble, _MAX_TROUBLE_BYTES, 0).decode("utf-8", "replace")
+
+
+_lock = threading.Lock()
+_shared: Judges | None = None
+
+
+def share(trusted: tuple[str, ...] = ()) -> None:
+    """Start the fork server for this process and all that it will fork."""
+    _get(trusted).start()
 
 
 def judge(path: Path, *, max_features: int, trusted: tuple[str, ...] = ()) -> Passport:
@@ -36,63 +165,41 @@ def judge(path: Path, *, max_features: int, trusted: tuple[str, ...] = ()) -> Pa
     ModelRejectedError : ``details["reason"]`` says why, the message what to change
     ServiceUnavailableError : too many uploads at once, or the child cannot start
     """
-    if not _slots.acquire(timeout=_QUEUE_SECONDS):
-        raise ServiceUnavailableError(
-            "too many uploads are being checked; try again", retry_after_seconds=_QUEUE_SECONDS
-        )
+    question = {"max_features": max_features, "trusted": trusted, "wall_seconds": WALL_SECONDS}
     try:
         with path.open("rb") as file:
-            output, status = _run_child(
-                file, json.dumps({"max_features": max_features, "trusted": trusted})
-            )
-    except OSError as error:  # no descriptor, process or memory is left for a child
+            output, status = _ask_twice(_get(trusted), file.fileno(), question)
+    except (OSError, ServerDiedError) as error:  # or no descriptor, process or memory is left
         logger.exception("The check of an upload cannot start")
         raise ServiceUnavailableError("uploaded models cannot be checked now") from error
-    finally:
-        _slots.release()
     return _read_answer(output, status)
 
 
-def _run_child(file: IO[bytes], asked: str) -> tuple[bytes, int]:
+def _get(trusted: tuple[str, ...]) -> Judges:
+    global _shared
+    with _lock:
+        if _shared is None:
+            _shared = Judges(trusted)
+            atexit.register(_shared.close)
+        return _shared
+
+
+def _ask_twice(judges: Judges, file: int, question: dict[str, Any]) -> tuple[bytes, int]:
+    try:
+        return judges.ask(file, question)
+    except ServerDiedError:
+        return judges.ask(file, question)  # of a new one
+
+
+def _environment() -> dict[str, str]:
     # Found by the same paths as here; nothing else of our environment, which may hold secrets.
-    environment = {
+    return {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     }
-    process = subprocess.Popen(  # noqa: S603  # the command is ours, the upload is only its input
-        [sys.executable, "-B", "-P", "-s", "-W", "ignore", "-m", "webapp.ml.loading.child", asked],
-        stdin=file,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,  # until it is ready: the reason why it cannot start
-        env=environment,
-        start_new_session=True,
-    )
-    answers = cast(IO[bytes], process.stdout)  # a pipe, as asked for
-    alarm = threading.Timer(WALL_SECONDS, _kill_group, (process.pid,))
-    alarm.start()
-    try:
-        output = answers.read(_MAX_ANSWER_BYTES + 1)
-        if len(output) <= _MAX_ANSWER_BYTES:
-            # Not reaped yet, so that the number of its group cannot become somebody else's.
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    finally:
-        _kill_group(process.pid)
-        alarm.cancel()
-        alarm.join()
-        answers.close()
-    return output, process.wait()
-
-
-def _kill_group(leader: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(leader, signal.SIGKILL)
 
 
 def _read_answer(output: bytes, status: int) -> Passport:
-    trouble, ready, text = output.partition(READY)
-    if not ready:
-        logger.error("The check of uploads cannot start: %s", trouble.decode("utf-8", "replace"))
-        raise ServiceUnavailableError("uploaded models cannot be checked now")
     if -status in _CRASHES:
         raise invalid("loading it crashes")
     if status < 0:
@@ -101,8 +208,11 @@ def _read_answer(output: bytes, status: int) -> Passport:
             "the model takes more time or memory than allowed to load and predict one row"
             f" ({CPU_SECONDS} s, {MEMORY_BYTES // 2**20} MiB)",
         )
+    if status > 0:
+        logger.error("The check of an upload failed: %s", output.decode("utf-8", "replace"))
+        raise ServiceUnavailableError("uploaded models cannot be checked now")
     try:
-        answer = json.loads(text)
+        answer = json.loads(output)
         if "passport" in answer:
             return Passport.from_dict(answer["passport"])
         if "trouble" in answer:

@@ -5,17 +5,20 @@ from typing import Any, Literal
 from webapp.errors import ModelRejectedError
 
 Reason = Literal[
+    "array_out_of_range",
+    "decompression_limit",
     "global_not_allowed",
-    "truncated",
-    "trailing_bytes",
+    "invalid_file",
+    "limits",
     "not_an_estimator",
     "not_fitted",
-    "wrong_sklearn_version",
-    "limits",
-    "too_large",
-    "invalid_file",
-    "unsafe_parameter",
+    "opcode_not_allowed",
     "smoke_prediction_failed",
+    "trailing_bytes",
+    "tree_out_of_range",
+    "truncated",
+    "unsafe_parameter",
+    "wrong_sklearn_version",
 ]
 
 
@@ -24,14 +27,35 @@ def rejected(reason: Reason, message: str, **details: Any) -> ModelRejectedError
     return ModelRejectedError(message, {"reason": reason, **details})
 
 
-def invalid(message: str) -> ModelRejectedError:
+def demand(condition: bool, what: str, reason: Reason = "invalid_file") -> None:
+    """Refuse the file unless a fact about it holds."""
+    if not condition:
+        raise invalid(what, reason)
+
+
+def invalid(message: str, reason: Reason = "invalid_file") -> ModelRejectedError:
     """Make the error of a file that no honest scikit-learn writes."""
-    return rejected("invalid_file", f"this is not a model saved by joblib.dump: {message}")
+    return rejected(reason, f"this is not a model saved by joblib.dump: {message}")
+
+
+def truncated() -> ModelRejectedError:
+    """Make the error of a file that lacks its end."""
+    return rejected("truncated", "the file ends too early; save and upload it again")
+
+
+def trailing() -> ModelRejectedError:
+    """Make the error of a file with something behind the model."""
+    return rejected("trailing_bytes", "the file goes on after the model; save it again, alone")
+
+
+def over_limit(what: str, limit: int) -> ModelRejectedError:
+    """Make the error of a file that would cost too much."""
+    return rejected("limits", f"the model has more than {limit} {what}; upload a smaller one")
 
 
 def global_refused(module: str, name: str) -> ModelRejectedError:
     """Make the error of a file that names something outside the policy."""
-    shown = ascii(f"{module}.{name}")[1:-1][:80]
+    shown = show(f"{module}.{name}")
     advice = "build the model from scikit-learn's own classes, or ask the operator to trust it"
     if module.startswith("scipy.stats"):
         advice = "save the search's best_estimator_ instead of the whole search"
@@ -40,3 +64,8 @@ def global_refused(module: str, name: str) -> ModelRejectedError:
         f"the file uses {shown}, which is not loaded here; {advice}",
         **{"global": shown},
     )
+
+
+def show(text: str) -> str:
+    """Make text from a file fit to be shown: ASCII, escaped, at most 80 characters."""
+    return ascii(text)[1:-1][:80]

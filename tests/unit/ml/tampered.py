@@ -1,0 +1,304 @@
+"""Honest models in which a number was changed, so that an index leads out of an array.
+
+They name nothing that honest files do not name: some would crash the reader, some answer nonsense.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.dummy import DummyClassifier
+from sklearn.tree._tree import Tree
+
+from tests.estimators import dump
+from tests.unit.ml import zoo
+
+_TREE, _ARRAY = "tree_out_of_range", "array_out_of_range"
+
+
+def _tree(changed: Callable[[dict[str, Any]], None]) -> Callable[[Any], None]:
+    """Change the state of a decision tree; scikit-learn itself takes any."""
+
+    def change(model: Any) -> None:
+        member = model.estimators_[0] if hasattr(model, "estimators_") else model
+        member = member[0] if isinstance(member, np.ndarray) else member
+        old = member.tree_
+        state = old.__getstate__()
+        changed(state)
+        new = Tree(old.n_features, old.n_classes, old.n_outputs)
+        new.__setstate__(state)
+        member.tree_ = new
+
+    return change
+
+
+def _node(field: str, value: int, node: int = 0) -> Callable[[dict[str, Any]], None]:
+    def change(state: dict[str, Any]) -> None:
+        state["nodes"][field][node] = value
+
+    return change
+
+
+def _shared_child(state: dict[str, Any]) -> None:
+    state["nodes"]["right_child"][0] = state["nodes"]["left_child"][0]
+
+
+def _shallow(state: dict[str, Any]) -> None:
+    state["max_depth"] = 0
+
+
+def _set(path: str, value: Any) -> Callable[[Any], None]:
+    """Replace an attribute, by its path, by what a function makes of it."""
+
+    def change(model: Any) -> None:
+        *way, last = path.split(".")
+        for step in way:
+            model = model[int(step)] if step.isdigit() else getattr(model, step)
+        vars(model)[last] = value(vars(model).get(last))
+
+    return change
+
+
+def _histogram(field: str, value: int) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        model._predictors[0][0].nodes[field][0] = value
+
+    return change
+
+
+def _category_set(model: Any) -> None:
+    _histogram("is_categorical", 1)(model)
+    _histogram("bitset_idx", 9999)(model)
+
+
+def _narrow(array: Any) -> Any:
+    return np.ascontiguousarray(array[:, :-1])
+
+
+def _fewer(array: Any) -> Any:
+    return array[:-1].copy()
+
+
+def _renumbered(words: dict[Any, Any]) -> dict[Any, Any]:
+    return {word: number + 10**6 for word, number in words.items()}
+
+
+def _wide_regressor(model: Any) -> None:
+    model.estimators_ = np.hstack([model.estimators_, model.estimators_])
+
+
+def _other_width(model: Any) -> None:
+    model.estimators_[0] = type(model.estimators_[0])().fit(np.hstack([zoo.X, zoo.X]), zoo.Y)
+
+
+def _other_stage(model: Any) -> None:
+    stage = type(model.estimators_[0, 0])()
+    model.estimators_[0, 0] = stage.fit(np.hstack([zoo.X, zoo.X]), zoo.Y)
+
+
+def _bad_sparse(model: Any) -> None:
+    model.coef_.indices[0] = 10**6
+
+
+def _bad_pointers(model: Any) -> None:
+    model.coef_.indptr[-1] = 10**6
+
+
+def _categories(model: Any) -> None:
+    mapper = model._bin_mapper
+    position = int(np.flatnonzero(mapper.is_categorical_)[0])
+    mapper.bin_thresholds_[position] = np.array([0.0, 99999.0])
+
+
+def _member_features(model: Any) -> None:
+    model.estimators_features_[0] = np.array([10**6, 0])
+
+
+# name → (model, what is changed, reason)
+_CHANGES: dict[str, tuple[str, Callable[[Any], None], str]] = {
+    "a child out of range": ("DecisionTreeClassifier", _tree(_node("left_child", 10**6)), _TREE),
+    "a negative child": ("DecisionTreeClassifier", _tree(_node("left_child", -5)), _TREE),
+    "a child above its parent": ("DecisionTreeClassifier", _tree(_node("left_child", 0)), _TREE),
+    "a node with one child": ("DecisionTreeRegressor", _tree(_node("right_child", -1)), _TREE),
+    "a node with one child, to the right": (
+        "DecisionTreeRegressor",
+        _tree(_node("left_child", -1)),
+        _TREE,
+    ),
+    "a child of two parents": ("DecisionTreeClassifier", _tree(_shared_child), _TREE),
+    "a feature out of range": ("DecisionTreeClassifier", _tree(_node("feature", 10**6)), _TREE),
+    "a negative feature": ("DecisionTreeClassifier", _tree(_node("feature", -7)), _TREE),
+    "a tree that claims to be shallow": (
+        "DecisionTreeClassifier",
+        _tree(_shallow),
+        "invalid_file",
+    ),
+    "a forest's child out of range": (
+        "RandomForestClassifier",
+        _tree(_node("right_child", 2**40)),
+        _TREE,
+    ),
+    "an isolation tree's circle": ("IsolationForest", _tree(_node("left_child", 0)), _TREE),
+    "a boosting stage's feature": (
+        "GradientBoostingClassifier",
+        _tree(_node("feature", 99)),
+        _TREE,
+    ),
+    "a tree of another width": (
+        "DecisionTreeClassifier",
+        _set("n_features_in_", lambda _: 2),
+        _TREE,
+    ),
+    "a tree of other classes": (
+        "DecisionTreeClassifier",
+        _set("classes_", lambda _: np.arange(50)),
+        _TREE,
+    ),
+    "a forest's member of another width": ("RandomForestClassifier", _other_width, _TREE),
+    "a stage of another width": ("GradientBoostingRegressor", _other_stage, _TREE),
+    "stages of too many columns": ("GradientBoostingRegressor", _wide_regressor, _TREE),
+    "stages of too many classes": ("GradientBoostingClassifier", _wide_regressor, _TREE),
+    "a first guess for one class": (
+        "GradientBoostingClassifier",
+        _set("init_", lambda _: DummyClassifier().fit(zoo.X, zoo.Y > 0)),
+        _ARRAY,
+    ),
+    "a histogram tree's child": (
+        "HistGradientBoostingClassifier",
+        _histogram("left", 10**6),
+        _TREE,
+    ),
+    "a histogram tree's circle": ("HistGradientBoostingClassifier", _histogram("right", 0), _TREE),
+    "a histogram tree's feature": (
+        "HistGradientBoostingClassifier",
+        _histogram("feature_idx", 99),
+        _TREE,
+    ),
+    "a histogram tree's negative feature": (
+        "HistGradientBoostingRegressor",
+        _histogram("feature_idx", -1),
+        _TREE,
+    ),
+    "a histogram tree's categories": (
+        "boosting of categories",
+        _category_set,
+        _TREE,
+    ),
+    "too few sets of categories": (
+        "HistGradientBoostingClassifier",
+        _set("_predictors.0.0.raw_left_cat_bitsets", lambda _: np.zeros((1, 3), np.uint32)),
+        "invalid_file",
+    ),
+    "a category that is no bit": ("boosting of categories", _categories, _ARRAY),
+    "bins of another width": (
+        "HistGradientBoostingClassifier",
+        _set("_bin_mapper.is_categorical_", lambda _: np.zeros(1, np.uint8)),
+        _ARRAY,
+    ),
+    "a member's feature out of range": (
+        "bagging of features",
+        _member_features,
+        _ARRAY,
+    ),
+    "centres of another width": ("KMeans", _set("cluster_centers_", _narrow), _ARRAY),
+    "batch centres of another width": (
+        "MiniBatchKMeans",
+        _set("cluster_centers_", _narrow),
+        _ARRAY,
+    ),
+    "bisections of another width": (
+        "BisectingKMeans",
+        _set("_bisecting_tree.left.center", lambda centre: centre[:1].copy()),
+        _ARRAY,
+    ),
+    "fewer norms than centres": ("Birch", _set("_subcluster_norms", _fewer), _ARRAY),
+    "neighbours of another width": ("KNeighborsClassifier", _set("_fit_X", _narrow), _ARRAY),
+    "fewer neighbours than in their index": ("KNeighborsRegressor", _set("_fit_X", _fewer), _ARRAY),
+    "fewer labels than neighbours": ("KNeighborsClassifier", _set("_y", _fewer), _ARRAY),
+    "a distance with a matrix": (
+        "KNeighborsClassifier",
+        _set("effective_metric_params_", lambda _: {"V": np.ones(1)}),
+        "invalid_file",
+    ),
+    "a distance that needs a matrix": (
+        "NearestNeighbors",
+        _set("effective_metric_", lambda _: "seuclidean"),
+        "invalid_file",
+    ),
+    "a density of another width": ("KernelDensity", _set("n_features_in_", lambda _: 2), _ARRAY),
+    "fewer support vectors than counted": ("SVC", _set("support_vectors_", _fewer), _ARRAY),
+    "support vectors of another width": ("SVC", _set("support_vectors_", _narrow), _ARRAY),
+    "more support vectors than there are": (
+        "SVC",
+        _set("_n_support", lambda counts: counts * 1000),
+        _ARRAY,
+    ),
+    "negative counts of support vectors": (
+        "SVC",
+        _set("_n_support", lambda counts: counts - 1000),
+        "invalid_file",
+    ),
+    "fewer coefficients than vectors": ("SVC", _set("_dual_coef_", _narrow), _ARRAY),
+    "fewer intercepts than classes": ("NuSVC", _set("_intercept_", lambda _: np.zeros(1)), _ARRAY),
+    "wide shares": ("SVC", _set("_probA", lambda _: np.zeros(2)), _ARRAY),
+    "a regression's vectors": ("SVR", _set("support_vectors_", _narrow), _ARRAY),
+    "a single class's vectors": ("OneClassSVM", _set("_n_support", lambda n: n * 9), _ARRAY),
+    "precomputed vectors out of range": (
+        "precomputed",
+        _set("support_", lambda support: support + np.int32(10**6)),
+        _ARRAY,
+    ),
+    "sparse coefficients out of range": ("sparse coefficients", _bad_sparse, _ARRAY),
+    "sparse coefficients' rows out of range": ("sparse coefficients", _bad_pointers, _ARRAY),
+    "a spline with few coefficients": (
+        "SplineTransformer",
+        _set("bsplines_.0._c", lambda c: c[:2].copy()),
+        _ARRAY,
+    ),
+    "a spline of falling knots": (
+        "SplineTransformer",
+        _set("bsplines_.0._t", lambda t: t[::-1].copy()),
+        "invalid_file",
+    ),
+    "a spline of a high degree": (
+        "SplineTransformer",
+        _set("bsplines_.0.k", lambda _: 10**6),
+        "invalid_file",
+    ),
+    "a word out of range": ("CountVectorizer", _set("vocabulary_", _renumbered), _ARRAY),
+    "a key out of range": ("DictVectorizer", _set("vocabulary_", _renumbered), _ARRAY),
+    "a word with a negative number": (
+        "TfidfVectorizer",
+        _set("vocabulary_", lambda words: dict.fromkeys(words, -1)),
+        _ARRAY,
+    ),
+    "columns that categories do not have": (
+        "OneHotEncoder",
+        _set("_n_features_outs", lambda outs: [1] * len(outs)),
+        _ARRAY,
+    ),
+    "factors of another number": ("NMF", _set("components_", _fewer), _ARRAY),
+    "topics of another number": (
+        "LatentDirichletAllocation",
+        _set("components_", _narrow),
+        _ARRAY,
+    ),
+    "too many hashed words": ("HashingVectorizer", _set("n_features", lambda _: 2**31), "limits"),
+    "too many hashed keys": ("FeatureHasher", _set("n_features", lambda _: 2**31), "limits"),
+    "too many polynomials": ("PolynomialFeatures", _set("degree", lambda _: 90), "limits"),
+    "too many features": ("Ridge", _set("n_features_in_", lambda _: 2**40), "limits"),
+}
+
+
+def tampered_models() -> dict[str, tuple[bytes, str]]:
+    """Return name of the change → the file, and the reason it must be refused for."""
+    compositions = zoo.compositions()
+    files = {}
+    for attack, (which, change, reason) in _CHANGES.items():
+        found = compositions[which] if which in compositions else zoo.fitted(which)
+        model: BaseEstimator = copy.deepcopy(found[0])
+        change(model)
+        files[attack] = dump(model), reason
+    return files

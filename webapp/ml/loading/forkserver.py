@@ -1,0 +1,176 @@
+"""The process that forks a child for each upload: ``python -m webapp.ml.loading.forkserver``.
+
+Started with an empty environment, it has imported all that judging needs and has never held a
+secret. It ends when nobody is left who could ask. Standard input is the socket of its requests;
+one request is one message, a JSON object, with two descriptors: the upload, and a pipe for the
+answer.
+"""
+
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from webapp.errors import ModelRejectedError
+from webapp.ml.loading import sandbox
+from webapp.ml.loading.examine import examine
+from webapp.ml.loading.judging import ENDED, STARTED
+from webapp.ml.loading.policy import load_policy
+
+CHILDREN: Final = 2
+MAX_REQUEST_BYTES: Final = 64 * 2**10
+_TROUBLE_LENGTH: Final = 4000
+_TICK_SECONDS: Final = 0.5
+# Descriptors of the child; its limit on them is low, hence not where they came.
+_UPLOAD, _ANSWER, _SPARE = 3, 4, 32
+
+
+@dataclass
+class Child:
+    """A child under way."""
+
+    process: int
+    answer: int
+    deadline: float
+
+
+class ForkServer:
+    """Forks children, at most so many at once, and ends those that take too long."""
+
+    def __init__(self, requests: socket.socket) -> None:
+        self._requests = requests
+        self._children: list[Child] = []
+
+    def serve(self) -> None:
+        """Serve until every asker is gone."""
+        # A child's end wakes the select below.
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_read, False)
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while True:
+            free = len(self._children) < CHILDREN
+            watched: list[Any] = [wake_read, *([self._requests] if free else [])]
+            ready, _, _ = select.select(watched, [], [], _TICK_SECONDS)
+            if wake_read in ready:
+                with suppress(BlockingIOError):
+                    os.read(wake_read, 4096)
+            if self._requests in ready and not self._accept():
+                break
+            self._reap()
+        for child in self._children:
+            _kill(child.process)
+
+    def _accept(self) -> bool:
+        message, descriptors, _, _ = socket.recv_fds(self._requests, MAX_REQUEST_BYTES, 2)
+        if not message:
+            return False
+        file, answer = descriptors
+        with os.fdopen(file, "rb") as upload:
+            if _is_still_wanted(answer):
+                self._fork(json.loads(message), upload.fileno(), answer)
+            else:
+                os.close(answer)
+        return True
+
+    def _fork(self, asked: dict[str, Any], upload: int, answer: int) -> None:
+        process = os.fork()
+        if process == 0:
+            _be_child(asked, upload, answer)
+        with suppress(OSError):
+            os.setpgid(process, process)
+        self._children.append(Child(process, answer, time.monotonic() + asked["wall_seconds"]))
+
+    def _reap(self) -> None:
+        for child in list(self._children):
+            # Not reaped before its group is killed: its number cannot become somebody else's.
+            ended = os.waitid(os.P_PID, child.process, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None and time.monotonic() < child.deadline:
+                continue
+            _kill(child.process)
+            _, status = os.waitpid(child.process, 0)
+            with suppress(BrokenPipeError):
+                os.write(child.answer, ENDED + str(os.waitstatus_to_exitcode(status)).encode())
+            os.close(child.answer)
+            self._children.remove(child)
+
+
+def _is_still_wanted(answer: int) -> bool:
+    poll = select.poll()
+    poll.register(answer, 0)
+    return not poll.poll(0)
+
+
+def _kill(process: int) -> None:
+    for kill in (os.killpg, os.kill):
+        with suppress(ProcessLookupError):
+            kill(process, signal.SIGKILL)
+
+
+def _be_child(asked: dict[str, Any], upload: int, answer: int) -> None:
+    """Judge the upload and never return."""
+    status = 1
+    try:
+        os.setpgid(0, 0)
+        sandbox.die_with_parent()
+        signal.set_wakeup_fd(-1)
+        os.write(answer, STARTED)
+        _keep_only(upload, answer)
+        sandbox.confine()
+        text = json.dumps(_judge(asked), allow_nan=False).encode()
+        while text:
+            text = text[os.write(_ANSWER, text) :]
+        status = 0
+    except BaseException:  # it must not return into the server's loop
+        os.write(_ANSWER, traceback.format_exc().encode()[-_TROUBLE_LENGTH:])
+    finally:
+        os._exit(status)
+
+
+def _keep_only(upload: int, answer: int) -> None:
+    """Close the server's descriptors; what a model prints must not get into the answer."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    kept = [fcntl.fcntl(each, fcntl.F_DUPFD, _SPARE) for each in (upload, answer)]
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    os.dup2(kept[0], _UPLOAD)
+    os.dup2(kept[1], _ANSWER)
+    os.closerange(_ANSWER + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _judge(asked: dict[str, Any]) -> dict[str, Any]:
+    try:
+        with os.fdopen(_UPLOAD, "rb") as file:
+            file.seek(0)  # another child may have read it, and died with its server
+            data = file.read()
+        trusted = tuple(asked["trusted"])
+        return {"passport": examine(data, asked["max_features"], trusted).to_dict()}
+    except ModelRejectedError as error:
+        answer: dict[str, Any] = {"message": error.message, "details": error.details}
+        if error.__cause__ is not None:
+            answer["trouble"] = traceback.format_exc()[-_TROUBLE_LENGTH:]
+        return answer
+    except (MemoryError, RecursionError):
+        message = "the model needs more memory than it may take"
+        return {"message": message, "details": {"reason": "limits"}}
+
+
+def main() -> None:
+    """Prepare, then serve."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is for those who ask; then this ends too
+    load_policy(tuple(json.loads(sys.argv[1])))
+    requests = socket.socket(fileno=0)
+    ForkServer(requests).serve()
+
+
+if __name__ == "__main__":
+    main()
