@@ -23,7 +23,7 @@ from tests.process.server import ADMIN_EMAIL, ADMIN_PASSWORD, Server, running
 
 FOLDER = Path(__file__).parents[1] / "docs" / "screenshots"
 SECONDS = int(sys.argv[1]) if len(sys.argv) > 1 else 180
-SIZES = {"1440": (1440, 900), "360": (360, 740)}
+SIZES = {"1440": (1440, 1000), "360": (360, 740)}
 USERS = ("ada", "grace", "mary", "sofia")
 MODELS: dict[str, Any] = {
     "iris": datasets.load_iris().data.tolist(),
@@ -107,7 +107,8 @@ def open_page(browser: Browser, server: Server, scheme: Any, width: int, height:
 def go_to(page: Page, server: Server, what: str, since: str) -> None:
     """Go to a page as a reader of the overview would."""
     where = {"overview": "", "request": "errors"}.get(what, what)
-    page.goto(f"{server.base_url}/admin/{where}?since={since}")
+    filters = "&q=path~predict" if what == "log" else ""
+    page.goto(f"{server.base_url}/admin/{where}?since={since}{filters}")
     if what == "request":
         page.get_by_role("link", name="PredictionError").first.click()
         page.locator("td[data-label=Request] a").first.click()

@@ -38,4 +38,4 @@ def prepare() -> None:
     base = f"http://{settings.bind}"
     click.echo(f"API            {base}/api/v1")
     click.echo(f"API docs       {base}/api/v1/docs")
-    click.echo(f"admin metrics  {base}/api/v1/admin/metrics")
+    click.echo(f"admin page     {base}/admin/")

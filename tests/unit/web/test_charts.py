@@ -44,3 +44,10 @@ def test_sparklines_are_drawn_by_name() -> None:
     assert set(drawn) == {"a", "b"}
     assert drawn["a"].startswith("M0.0 1.0L")
     assert charts.sparklines(span(), [Count(0, "elsewhere", 1)]) == {}
+
+
+def test_durations_are_drawn_by_their_order_of_magnitude() -> None:
+    point = SeriesPoint(int(BEGIN.timestamp()) - 5, 1, 0, 0.001, 0.1, 10.0)
+    durations = charts.overview_charts(span(), [point])[2]
+    heights = [float(path.split()[1].partition("h")[0]) for _, path in durations.paths]
+    assert heights == [95.4, 48.2, 1.0]

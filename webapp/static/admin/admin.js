@@ -85,6 +85,10 @@
     ));
   }
 
+  const decades = (plot, splits) => splits.map(
+    (value) => (Number.isInteger(Number(Math.log10(value).toFixed(6))) ? value : null),
+  );
+
   function draw(element) {
     const chart = JSON.parse(element.dataset.chart);
     const data = [chart.x, ...chart.lines.map((line) => line.values)];
@@ -107,7 +111,8 @@
       legend: { show: false },
       padding: [8, 8, 0, 0],
       cursor: { sync: { key: "overview" }, drag: { x: true, y: false }, points: { size: 6 } },
-      scales: { y: { range: (plot, low, high) => [0, high > 0 ? high * 1.1 : chart.unit === "ratio" ? 0.1 : 1] } },
+      // Durations of one service span milliseconds to seconds: by their order of magnitude.
+      scales: { y: chart.unit === "seconds" ? { distr: 3 } : { range: (plot, low, high) => [0, high > 0 ? high * 1.1 : chart.unit === "ratio" ? 0.1 : 1] } },
       axes: [
         { ...axis, space: 70, size: 26, values: [
           [86400, "{MMM} {D}", null, null, null, null, null, null, 1],
@@ -115,7 +120,7 @@
           [60, "{HH}:{mm}", null, null, null, null, null, null, 1],
           [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1],
         ] },
-        { ...axis, size: 54, space: 34, values: (plot, splits) => splits.map((value) => (value == null ? "" : unit(value))) },
+        { ...axis, size: 54, space: 34, ...(chart.unit === "seconds" ? { grid: { ...axis.grid, filter: decades } } : {}), values: (plot, splits) => splits.map((value) => (value == null ? null : unit(value))) },
       ],
       series: [{}, ...chart.lines.map((line) => ({
         label: line.label,

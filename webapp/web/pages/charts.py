@@ -1,6 +1,7 @@
 """Figures over time: complete rows of steps, for the browser's charts and for plain SVG."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from webapp.web.pages.span import Span
 Values = Sequence[float | None]
 WIDTH: Final = 600
 HEIGHT: Final = 120
+_SHORTEST_SECONDS: Final = 1e-4
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,12 @@ class Chart:
     @property
     def paths(self) -> list[tuple[str, str]]:
         """The lines as SVG paths, each with its style."""
-        return [(line.style, path(line.values, WIDTH, HEIGHT, self.top)) for line in self.lines]
+        scale = _magnitude if self.unit == "seconds" else float
+        top = scale(self.top)
+        return [
+            (line.style, path([_scaled(value, scale) for value in line.values], WIDTH, HEIGHT, top))
+            for line in self.lines
+        ]
 
 
 @dataclass
@@ -132,6 +139,15 @@ def path(values: Values, width: int, height: int, top: float) -> str:
         drawn.append(f"{'M' if broken else 'L'}{place * across:.1f} {y:.1f}{dot}")
         broken = False
     return "".join(drawn)
+
+
+def _magnitude(seconds: float) -> float:
+    """Count orders of magnitude above 0.1 ms: durations span milliseconds to seconds."""
+    return math.log10(max(seconds, _SHORTEST_SECONDS) / _SHORTEST_SECONDS)
+
+
+def _scaled(value: float | None, scale: Callable[[float], float]) -> float | None:
+    return None if value is None else scale(value)
 
 
 def _known(values: Iterable[float | None]) -> Iterable[float]:
