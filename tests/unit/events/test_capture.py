@@ -1,16 +1,14 @@
 """Nothing that a serving process says is text: warnings, uncaught exceptions, other loggers."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.scripts import SIGNING_KEY, read, run
 from tests.unit.events.conftest import Event, parse
-from webapp.settings import PREFIX, env_name
+from webapp.settings import env_name
 
-SIGNING_KEY = "the-key-that-signs-everything-here"
 _SERVER = """
 import logging, sys, threading, warnings
 from gunicorn.config import Config
@@ -47,29 +45,6 @@ class Unclosable:
 Unclosable()
 fail("at the end")
 """
-
-
-def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a script with a log folder, and its warnings shown."""
-    chosen = {
-        "log_dir": folder,
-        "instance_path": folder,
-        "jwt_secret_key": SIGNING_KEY,
-        "database_url": "postgresql://user:p4ssw0rd%21@localhost/db",
-    }
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return subprocess.run(
-        [sys.executable, "-W", "default", "-c", script],
-        capture_output=True,
-        text=True,
-        env=kept | {env_name(name): str(value) for name, value in chosen.items()},
-        timeout=60,
-    )
-
-
-def read(folder: Path) -> list[Event]:
-    """Parse the log of a script."""
-    return [parse(line) for line in (folder / "app.log").read_bytes().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -154,37 +129,6 @@ def test_json_on_stdout_repeats_every_line(tmp_path: Path) -> None:
     ended = run(asked + "logging.info('one')\nlogging.error('two')", tmp_path)
     said = [parse(line.encode())["message"] for line in ended.stdout.splitlines()]
     assert said == [event["message"] for event in read(tmp_path)] == ["one", "two"]
-
-
-_COMMAND = """
-import logging, threading, warnings
-from flask.cli import FlaskGroup
-from webapp.app import create_app
-
-app = create_app()
-
-@app.cli.command("odd")
-def odd():
-    logging.getLogger("a.library").warning("noted")
-    warnings.warn("careful", UserWarning)
-    print("the answer")
-    thread = threading.Thread(target=lambda: 1 / 0)
-    thread.start()
-    thread.join()
-    raise ValueError("why")
-
-FlaskGroup(create_app=lambda: app).main(["odd"])
-"""
-
-
-def test_a_command_on_a_terminal_logs_and_otherwise_keeps_pythons_way(tmp_path: Path) -> None:
-    ended = run(_COMMAND, tmp_path)
-    assert [event["message"] for event in read(tmp_path)] == ["noted"]
-    assert ended.stdout == "the answer\n"
-    assert "UserWarning: careful" in ended.stderr
-    assert "ZeroDivisionError: division by zero" in ended.stderr
-    assert ended.stderr.endswith("ValueError: why\n")
-    assert ended.returncode == 1
 
 
 def test_a_program_works_where_the_log_cannot_be_written(tmp_path: Path) -> None:
