@@ -68,7 +68,7 @@ class Watched:
         return page
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A service with a model, predictions, mistakes, one failure and hostile lines."""
     with running(tmp_path_factory.mktemp("browser"), workers=1) as started:
@@ -118,7 +118,7 @@ def _write_lines(path: Path) -> None:
     write_log(path, lines, "ab")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would meet those of other tests
 def _playwright() -> Iterator[Playwright]:
     if CHROMIUM is None:
         pytest.skip("no chromium is installed (Debian's package chromium)")
@@ -126,7 +126,7 @@ def _playwright() -> Iterator[Playwright]:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(_playwright: Playwright) -> Iterator[Browser]:
     """Debian's Chromium; the bundled browsers of Playwright are not downloaded."""
     browser = _playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
@@ -134,7 +134,7 @@ def chromium(_playwright: Playwright) -> Iterator[Browser]:
     browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def signed_in(chromium: Browser, server: Server) -> Iterator[BrowserContext]:
     """A window in which the admin is signed in."""
     context = chromium.new_context(color_scheme="light")
