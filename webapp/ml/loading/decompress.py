@@ -8,7 +8,7 @@ from typing import Any, Final
 from webapp.ml.loading.refusals import invalid, rejected, trailing, truncated
 
 try:  # joblib, too, writes lz4 only where the package is
-    from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]  # has none
+    from lz4.frame import LZ4FrameDecompressor
 except ImportError:
     LZ4FrameDecompressor = None
 
