@@ -144,7 +144,7 @@ def test_no_secret_in_a_failure_is_written_or_answered(
             time.sleep(0.002)
         raise RuntimeError(
             f"Authorization: Bearer {people[0].access_token}, Bearer {people[1].refresh_token}\n"
-            f"cookies {COOKIE} {PASSWORD} and {PASSWORD!r}, key {API_KEY}, {DATABASE_URL}"
+            f"cookies {COOKIE} key {API_KEY}, {DATABASE_URL}, {args} {' '.join(map(str, args))}"
             f" basic {BASIC} or {{'authorization': 'Digest {OPAQUE}'}}"
         )
 
