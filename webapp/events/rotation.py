@@ -29,6 +29,8 @@ _FOLDER_MODE: Final = 0o750
 _FILE_MODE: Final = 0o640
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _NEWLINE: Final = b"\n"
+# How far a file may outgrow its segment, while writers are busy, before that counts as a failure.
+_LATE_BYTES: Final = 16 << 20
 # How often the file may vanish while it is being opened, before that counts as a failure.
 _OPEN_TRIES: Final = 100
 
@@ -113,7 +115,8 @@ class SharedRotatingHandler(logging.Handler):
                 return error.strerror or errno.errorcode.get(error.errno or 0, "error")
         if not room:
             return os.strerror(errno.ENOSPC)
-        return "the file cannot be renamed" if size > 2 * self._segment_bytes else None
+        late = size > self._segment_bytes + _LATE_BYTES
+        return "the file cannot be renamed" if late else None
 
     def close(self) -> None:
         """Close the file."""

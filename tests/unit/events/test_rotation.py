@@ -117,14 +117,17 @@ def test_a_rename_that_fails_loses_no_line_and_is_told(
     def refuse(*args: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
+    rename = os.rename
     monkeypatch.setattr(rotation.os, "rename", refuse)
+    monkeypatch.setattr(rotation, "_LATE_BYTES", 1_000)
+    assert small.handler.check() is None
     for _ in range(20):
         small.logger.info("hello")
     assert numbers(small) == list(range(1, 21))
     assert small.dropped == []
     assert small.rotations == []
     assert small.handler.check() == "the file cannot be renamed"
-    monkeypatch.undo()
+    monkeypatch.setattr(rotation.os, "rename", rename)
     small.logger.info("hello")
     assert small.handler.check() is None
     assert len(small.segments) == 1
