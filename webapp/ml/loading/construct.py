@@ -132,7 +132,7 @@ class Construction:
         entry = node.target.entry
         if entry.role is Role.BUILT:
             return self._build(node.target, (), node.state)
-        demand(entry.role is not Role.ARRAY, "an array without its description")
+        demand(entry.role in (Role.INSTANCE, Role.TRUSTED), "an array without its description")
         # Its own __new__ is not called: that of a deprecated class would warn.
         base = dict if issubclass(entry.target, dict) else object
         instance = base.__new__(entry.target)

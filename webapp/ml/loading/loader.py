@@ -43,7 +43,7 @@ def load_with_version(
 
 
 def _load(stream: bytes, trusted: tuple[str, ...]) -> tuple[BaseEstimator, str | None]:
-    root = parse(stream, load_policy(trusted))
+    root = parse(stream, load_policy(trusted).find)
     version = judge_nodes(root)
     loaded = Construction().make(root)
     if not isinstance(loaded, BaseEstimator):

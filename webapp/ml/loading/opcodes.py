@@ -21,7 +21,7 @@ from webapp.ml.loading.nodes import (
     Pairs,
     RawArray,
 )
-from webapp.ml.loading.policy import ARRAY_WRAPPER, BUNCH, INSTANTIABLE, Policy, Role
+from webapp.ml.loading.policy import ARRAY_WRAPPER, BUNCH, CALLABLE, INSTANTIABLE, Entry
 from webapp.ml.loading.refusals import (
     demand,
     global_refused,
@@ -39,12 +39,14 @@ MAX_INTEGER_BYTES: Final = 1024
 # An array of objects is a pickle within the pickle; honest ones are not nested further.
 MAX_NESTED_STREAMS: Final = 4
 PROTOCOLS: Final = (2, 3, 4, 5)
+# What a policy says of a module and a name.
+Find = Callable[[str, str], Entry]
 _MODULE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*", re.ASCII)
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _FLOAT: Final = struct.Struct(">d")
 
 
-def parse(stream: bytes, policy: Policy) -> Node:
+def parse(stream: bytes, find: Find) -> Node:
     """Parse a whole stream to the node of its one object.
 
     Raises
@@ -53,7 +55,7 @@ def parse(stream: bytes, policy: Policy) -> Node:
     """
     if stream[:1] != b"\x80" or stream[1:2] not in (bytes([known]) for known in PROTOCOLS):
         raise invalid("it does not begin like one")
-    parser = Parser(stream, policy)
+    parser = Parser(stream, find)
     root = parser.parse()
     if parser.position != len(stream):
         raise trailing()
@@ -63,10 +65,10 @@ def parse(stream: bytes, policy: Policy) -> Node:
 class Parser:
     """The state of the interpreter; nested streams share the limits and the position."""
 
-    def __init__(self, stream: bytes, policy: Policy) -> None:
+    def __init__(self, stream: bytes, find: Find) -> None:
         self.stream = stream
         self.position = 0
-        self._policy = policy
+        self._look_up = find
         self._view = memoryview(stream)
         self._names: dict[tuple[str, str], Global] = {}
         self._opcodes = MAX_OPCODES
@@ -262,7 +264,7 @@ class Parser:
         if found is None:
             if not (_MODULE.fullmatch(module) and _NAME.fullmatch(name)):
                 raise global_refused(module, name)
-            found = Global(module, name, self._policy.find(module, name))
+            found = Global(module, name, self._look_up(module, name))
             self._names[module, name] = found
         return found
 
@@ -270,7 +272,7 @@ class Parser:
         args, target = self._stack.pop(), self._stack.pop()
         demand(type(args) is tuple, "a call without arguments")
         demand(type(target) is Global, "a call of something that is not a name")
-        demand(target.entry.role is Role.CALLED, "a call of a name that is not for calling")
+        demand(target.entry.role in CALLABLE, "a call of a name that is not for calling")
         self._push_node(Call(target, args))
 
     def _newobj(self) -> None:

@@ -26,9 +26,11 @@ class Role(Enum):
     VALUE = "an attribute's value or an argument"
     TRUSTED = "a class that the operator trusts: its own __setstate__ is called"
     ARRAY = "joblib's description of an array, which the parser reads"
+    REFUSED = "nothing: an inspection goes on past it, and no policy has it"
 
 
-INSTANTIABLE: Final = frozenset((Role.INSTANCE, Role.BUILT, Role.TRUSTED, Role.ARRAY))
+INSTANTIABLE: Final = frozenset((Role.INSTANCE, Role.BUILT, Role.TRUSTED, Role.ARRAY, Role.REFUSED))
+CALLABLE: Final = frozenset((Role.CALLED, Role.REFUSED))
 ARRAY_WRAPPER: Final = ("joblib.numpy_pickle", "NumpyArrayWrapper")
 BUNCH: Final = ("sklearn.utils._bunch", "Bunch")
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import sklearn
 
-from webapp.ml.loading.nodes import ATOMS, NO_STATE, Call, Global, New, Node, Pairs, children
+from webapp.ml.loading.nodes import ATOMS, NO_STATE, Global, New, Node, Pairs, children
 from webapp.ml.loading.policy import FUNCTION_ATTRIBUTES, Role
 from webapp.ml.loading.refusals import demand, over_limit, rejected, show
 
@@ -69,6 +69,7 @@ def _is_chained(node: Node) -> bool:
 def _check_instance(node: New) -> Iterator[str]:
     """Check the attributes of an instance; yield the version it was saved with."""
     entry = node.target.entry
+    demand(entry.role is not Role.REFUSED, "an instance of a name that is not allowed")
     demand(entry.role is not Role.ARRAY, "an array without its description")
     if entry.role is not Role.INSTANCE or node.state is NO_STATE:
         return
@@ -124,17 +125,3 @@ def check_sklearn_version(version: str) -> None:
             sklearn_version=shown,
             sklearn_version_here=sklearn.__version__,
         )
-
-
-def list_calls(root: Node) -> Iterator[Call | New]:
-    """Yield every call and instance of a graph once."""
-    seen: set[int] = set()
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        if type(node) in ATOMS or id(node) in seen:
-            continue
-        seen.add(id(node))
-        if type(node) in (Call, New):
-            yield node
-        waiting.extend(children(node))

@@ -1,0 +1,97 @@
+"""``flask models inspect``: files are described, and never loaded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from flask.testing import FlaskCliRunner
+
+from tests import estimators
+from tests.estimators import dumped
+from tests.unit.ml import hostile
+from tests.world import World
+from webapp.cli.models import models
+
+
+def run(served: World, file: Path, *options: str) -> Result:
+    """Inspect a file as an operator does."""
+    runner: FlaskCliRunner = served.app.test_cli_runner()
+    return runner.invoke(models, ["inspect", str(file), *options])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "model.joblib"
+
+
+def test_an_honest_file_is_described(served: World, file: Path) -> None:
+    file.write_bytes(dumped(estimators.wine_columns))
+    result = run(served, file)
+    assert result.exit_code == 0
+    found: dict[str, Any] = json.loads(result.stdout)
+    assert found["verdict"] == "allowed"
+    assert found["bytes"] == file.stat().st_size
+    assert found["refusals"] == []
+    assert found["sklearn_version"]
+    assert found["parts"][0]["name"] == "Pipeline"
+    names = [part["name"] for part in found["parts"]]
+    assert {"ColumnTransformer", "StandardScaler", "LogisticRegression"} <= set(names)
+    used = {each["name"]: each["role"] for each in found["names"]}
+    assert used["sklearn.pipeline.Pipeline"] == "instance"
+    assert used["numpy.dtype"] == "called"
+
+
+def test_every_name_that_is_not_allowed_is_told(served: World, file: Path) -> None:
+    file.write_bytes(
+        hostile.stream(
+            hostile.name("os", "system"),
+            hostile.text("true"),
+            b"\x85R0",
+            hostile.name("evil.package", "Model"),
+            b")\x81}b",
+        )
+    )
+    result = run(served, file)
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert found["verdict"] == "refused"
+    refused = [each["global"] for each in found["refusals"]]
+    assert refused == ["os.system", "evil.package.Model"]
+    assert found["parts"] == [{"depth": 0, "place": "", "name": "Model"}]
+
+
+def test_nothing_of_a_file_is_run(served: World, file: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "pwned"
+    for data, name in hostile.forbidden_names(marker).values():
+        file.write_bytes(data)
+        result = run(served, file)
+        assert result.exit_code == 1, name
+        assert json.loads(result.stdout)["refusals"]
+        assert not marker.exists()
+
+
+@pytest.mark.parametrize("damage", hostile.damaged_files())
+def test_a_damaged_file_is_told_from_a_whole_one(damage: str, served: World, file: Path) -> None:
+    data, reason = hostile.damaged_files()[damage]
+    file.write_bytes(data)
+    found = json.loads(run(served, file).stdout)
+    if reason not in ("not_an_estimator",):  # which only shows once it is made
+        assert found["refusals"][0]["reason"] == reason
+
+
+def test_a_reader_sees_the_tree_and_the_verdict(served: World, file: Path) -> None:
+    file.write_bytes(dumped(estimators.iris_pipeline))
+    shown = run(served, file, "--format", "table").stdout
+    assert "Pipeline" in shown
+    assert "steps[0][1]: StandardScaler" in shown
+    assert "allowed" in shown
+
+
+def test_a_file_cannot_write_to_the_terminal(served: World, file: Path) -> None:
+    file.write_bytes(hostile.stream(hostile.name("evil\x1b[2J", "x\u202e"), b")\x81"))
+    shown = run(served, file, "--format", "table").stdout
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "refused, global_not_allowed" in shown

@@ -1,0 +1,66 @@
+"""``flask models``: what is in a model file, from the terminal."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from flask.cli import AppGroup
+from rich.table import Table
+
+from webapp.cli.rendering import console, escape
+from webapp.ml.loading.inspection import Inspection, inspect
+from webapp.parts import parts
+
+models = AppGroup("models", help="Look into model files.")
+
+
+@models.command("inspect")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), help="Default: table on a terminal."
+)
+def inspect_(file: Path, form: str | None) -> None:
+    """Say what the joblib file FILE contains, without loading it.
+
+    Exit status 1 means that an upload of it would be refused.
+    """
+    found = inspect(file.read_bytes(), parts().settings.trusted_globals)
+    if (form or ("table" if sys.stdout.isatty() else "json")) == "json":
+        click.echo(json.dumps(_as_json(found), indent=2))
+    else:
+        _print(file, found)
+    sys.exit(1 if found.is_refused else 0)
+
+
+def _as_json(found: Inspection) -> dict[str, Any]:
+    return {"verdict": "refused" if found.is_refused else "allowed", **asdict(found)}
+
+
+def _print(file: Path, found: Inspection) -> None:
+    out = console()
+    out.print(f"{escape(str(file))}: {found.bytes:,} bytes, {found.stream_bytes:,} unpacked")
+    version = found.sklearn_version or "unknown"
+    out.print(f"protocol {found.protocol or 'unknown'}, scikit-learn {escape(version)}")
+    out.print(
+        f"{found.objects:,} objects, {found.arrays:,} arrays of {found.array_bytes:,} bytes\n"
+    )
+    for part in found.parts:
+        place = f"{part.place}: " if part.place else ""
+        out.print("  " * part.depth + escape(f"{place}{part.name}"))
+    out.print()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("Name", overflow="fold")
+    table.add_column("Used as")
+    for used in found.names:
+        style = "bold red" if used.role == "refused" else ""
+        table.add_row(escape(used.name), used.role, style=style)
+    out.print(table)
+    out.print()
+    if not found.is_refused:
+        out.print("allowed: loading it would go on to check what its parts are", style="green")
+    for refusal in found.refusals:
+        text = f"refused, {refusal['reason']}: {refusal['message']}"
+        out.print(escape(text), style="bold red", soft_wrap=True)
