@@ -286,6 +286,8 @@ _CHANGES: dict[str, tuple[str, Callable[[Any], None], str]] = {
         _ARRAY,
     ),
     "too many hashed words": ("HashingVectorizer", _set("n_features", lambda _: 2**31), "limits"),
+    "no hashed words": ("HashingVectorizer", _set("n_features", lambda _: 0), _ARRAY),
+    "no hashed keys": ("FeatureHasher", _set("n_features", lambda _: 0), _ARRAY),
     "too many hashed keys": ("FeatureHasher", _set("n_features", lambda _: 2**31), "limits"),
     "too many polynomials": ("PolynomialFeatures", _set("degree", lambda _: 90), "limits"),
     "too many features": ("Ridge", _set("n_features_in_", lambda _: 2**40), "limits"),

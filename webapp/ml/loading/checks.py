@@ -336,7 +336,9 @@ def _check_vocabulary(vectorizer: Any) -> None:
 
 
 def _check_hasher(hasher: Any) -> None:
-    demand(_is_count(hasher.n_features, MAX_HASHED_FEATURES), "too many hashed columns", "limits")
+    count = hasher.n_features
+    demand(_is_count(count, MAX_HASHED_FEATURES), "too many hashed columns", "limits")
+    demand(count > 0, "no hashed columns", _OUT)  # compiled code divides by it
 
 
 def _check_one_hot(encoder: Any) -> None:
