@@ -24,6 +24,7 @@ from tests.process.server import ADMIN_EMAIL, ADMIN_PASSWORD, Server, running
 FOLDER = Path(__file__).parents[1] / "docs" / "screenshots"
 SECONDS = int(sys.argv[1]) if len(sys.argv) > 1 else 180
 SIZES = {"1440": (1440, 1000), "360": (360, 740)}
+BAR_PIXELS = 90
 USERS = ("ada", "grace", "mary", "sofia")
 MODELS: dict[str, Any] = {
     "iris": datasets.load_iris().data.tolist(),
@@ -87,7 +88,9 @@ def take_pictures(server: Server, begin: datetime) -> None:
                 for what in ("overview", "errors", "request", "log"):
                     go_to(page, server, what, since)
                     page.wait_for_timeout(400)
-                    page.screenshot(path=FOLDER / f"{what}-{scheme}-{name}.png")
+                    bottom = page.locator("main").bounding_box()["height"] + BAR_PIXELS
+                    clip = {"x": 0, "y": 0, "width": width, "height": min(height, bottom)}
+                    page.screenshot(path=FOLDER / f"{what}-{scheme}-{name}.png", clip=clip)
                 page.context.close()
         browser.close()
 
