@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from tests import database
+from tests.estimators import cancer_forest, iris_pipeline
 from tests.log_lines import Process, failure, write_log
-from tests.world import PASSWORD, World
+from tests.world import PASSWORD, World, kept_logging
 from webapp.logstore import queries
 from webapp.services import accounts, tokens
 from webapp.web.pages import formats
@@ -48,6 +51,23 @@ class Browser:
 
 def text(response: TestResponse) -> str:
     return unescape(response.get_data(as_text=True))
+
+
+@pytest.fixture(scope="module")
+def _own_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with kept_logging(), database.migrated(tmp_path_factory.mktemp("page-db")) as url:
+        made = World(tmp_path_factory.mktemp("page"), url)
+        for name, estimator in {"iris": iris_pipeline(), "cancer": cancer_forest()}.items():
+            assert made.upload(name, estimator).status_code == 201
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def served(_own_world: World) -> Iterator[World]:
+    """A program that serves `iris` and `cancer`, to whose log these tests add lines."""
+    with _own_world.logging():
+        yield _own_world
 
 
 @pytest.fixture
