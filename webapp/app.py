@@ -9,6 +9,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from webapp import metrics
 from webapp import settings as configuration
+from webapp.cli.models import models as model_commands
 from webapp.cli.service import prepare
 from webapp.cli.users import users
 from webapp.db import engine
@@ -77,6 +78,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     site.init_app(app)
     app.cli.add_command(prepare)
     app.cli.add_command(users)
+    app.cli.add_command(model_commands)
     return app
 
 

@@ -5,19 +5,15 @@ import lzma
 import zlib
 from typing import Any, Final
 
-from webapp.ml.loading.refusals import invalid, rejected, trailing, truncated
+from lz4.frame import LZ4FrameDecompressor
 
-try:  # joblib, too, writes lz4 only where the package is
-    from lz4.frame import LZ4FrameDecompressor
-except ImportError:
-    LZ4FrameDecompressor = None
+from webapp.ml.loading.refusals import invalid, rejected, trailing, truncated
 
 MAX_BYTES: Final = 256 * 2**20
 MAX_RATIO: Final = 200
 # A tiny file of a tiny model may well have long runs of zeros.
 ALWAYS_BYTES: Final = 8 * 2**20
 LZMA_MEMORY_BYTES: Final = 128 * 2**20
-_LZ4: Final = b"\x04\x22\x4d\x18"
 # magic → decompressor; each stops at a length, and says whether its stream ended.
 _FORMATS: Final[tuple[tuple[bytes, Any], ...]] = (
     (b"x", zlib.decompressobj),
@@ -25,7 +21,7 @@ _FORMATS: Final[tuple[tuple[bytes, Any], ...]] = (
     (b"BZ", bz2.BZ2Decompressor),
     (b"\xfd7zXZ", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, LZMA_MEMORY_BYTES)),
     (b"\x5d\x00", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, LZMA_MEMORY_BYTES)),
-    (_LZ4, lambda: LZ4FrameDecompressor()),
+    (b"\x04\x22\x4d\x18", LZ4FrameDecompressor),
 )
 
 
@@ -38,8 +34,6 @@ def decompress(data: bytes) -> bytes:
     """
     for magic, make in _FORMATS:
         if data.startswith(magic):
-            if magic == _LZ4 and LZ4FrameDecompressor is None:
-                raise invalid("it is compressed with lz4, which this server does not read")
             return _inflate(make(), data)
     return data
 
