@@ -237,11 +237,13 @@ def _record(ask: Ask, settings: Settings, action: str, **details: Any) -> None:
     """Write to the log that its files were changed, and by whom."""
     handler = rotation.SharedRotatingHandler(ask.log_dir, settings.log_segment_bytes)
     logger = logging.getLogger("webapp")
+    level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         actions.record_action(action, details=details, actor="cli")
     finally:
+        logger.setLevel(level)
         logger.removeHandler(handler)
         handler.close()
 
