@@ -17,7 +17,7 @@ from webapp.events import handlers, timing
 from webapp.events.rotation import SharedRotatingHandler
 from webapp.extensions import db
 from webapp.logstore.archive import start_archiver
-from webapp.logstore.caching import CachedReader
+from webapp.logstore.caching import RecentAnswers
 from webapp.logstore.reader import LogReader
 from webapp.ml.store import ModelStore
 from webapp.parts import Parts, attach
@@ -83,13 +83,14 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
 
 
 def _parts(settings: Settings, log_handler: SharedRotatingHandler) -> Parts:
+    reader = LogReader(settings.log_dir)
     store = ModelStore(settings.instance_path / "models")
     registry = Registry(settings, store)
     return Parts(
         settings=settings,
         log_handler=log_handler,
-        reader=LogReader(settings.log_dir),
-        page_reader=CachedReader(settings.log_dir),
+        reader=reader,
+        answers=RecentAnswers(reader),
         store=store,
         registry=registry,
         predictions=Predictions(settings, store, registry),

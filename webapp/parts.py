@@ -6,7 +6,7 @@ from typing import Final, cast
 from flask import Flask, current_app
 
 from webapp.events.rotation import SharedRotatingHandler
-from webapp.logstore.caching import CachedReader
+from webapp.logstore.caching import RecentAnswers
 from webapp.logstore.reader import LogReader
 from webapp.ml.store import ModelStore
 from webapp.services.predictions import Predictions
@@ -24,7 +24,7 @@ class Parts:
     settings: Settings
     log_handler: SharedRotatingHandler
     reader: LogReader
-    page_reader: CachedReader  # for pages that several admins keep open
+    answers: RecentAnswers
     store: ModelStore
     registry: Registry
     predictions: Predictions

@@ -10,6 +10,7 @@ from pydantic import Field
 from webapp.errors import RequestNotFoundError
 from webapp.logstore import queries
 from webapp.logstore.files import Window
+from webapp.logstore.reader import LogReader
 from webapp.parts import parts
 from webapp.web.body import read_query
 from webapp.web.docs import documented
@@ -36,17 +37,7 @@ class UsageQuery(WindowQuery):
 @requires_admin
 def metrics() -> Data:
     """Summarise all workers and all time kept, or a window of it."""
-    window, reader = read_window(read_query(WindowQuery)), parts().reader
-    totals = queries.totals(reader, window)
-    return _success(
-        {
-            "top_endpoints": queries.top_endpoints(reader, window),
-            "top_users": queries.top_users(reader, window),
-            "performance": _performance(window),
-            "total_requests": totals.total_requests,
-            "total_users": totals.total_users,
-        }
-    )
+    return _success(parts().answers.ask(_summary, read_window(read_query(WindowQuery))))
 
 
 @blueprint.get("/performance")
@@ -55,7 +46,7 @@ def metrics() -> Data:
 def performance() -> Data:
     """Measure every endpoint, or the one named: counts, seconds, exact quantiles, error rate."""
     query = read_query(PerformanceQuery)
-    return _success(_performance(read_window(query), query.endpoint))
+    return _success(parts().answers.ask(_performance, read_window(query), query.endpoint))
 
 
 @blueprint.get("/usage")
@@ -66,7 +57,7 @@ def usage() -> Data:
     query = read_query(UsageQuery)
     window = read_window(query)
     bucket_seconds = query.bucket_seconds or _bucket_seconds(window)
-    return _success(asdict(queries.usage(parts().reader, window, bucket_seconds)))
+    return _success(asdict(parts().answers.ask(queries.usage, window, bucket_seconds)))
 
 
 @blueprint.get("/errors")
@@ -75,7 +66,7 @@ def usage() -> Data:
 def errors() -> Data:
     """Group failures by their cause."""
     window = read_window(read_query(WindowQuery))
-    groups = queries.error_groups(parts().reader, window)
+    groups = parts().answers.ask(queries.error_groups, window)
     return _success({"items": [asdict(group) for group in groups], "total": len(groups)})
 
 
@@ -90,8 +81,20 @@ def request_story(request_id: str) -> Data:
     return _success({"request_id": request_id, "attempts": [asdict(a) for a in attempts]})
 
 
-def _performance(window: Window, endpoint: str | None = None) -> Data:
-    rows = queries.endpoint_performance(parts().reader, window, endpoint)
+def _summary(reader: LogReader, window: Window) -> Data:
+    """One answer, and not five that were remembered at different times: they must agree."""
+    totals = queries.totals(reader, window)
+    return {
+        "top_endpoints": queries.top_endpoints(reader, window),
+        "top_users": queries.top_users(reader, window),
+        "performance": _performance(reader, window),
+        "total_requests": totals.total_requests,
+        "total_users": totals.total_users,
+    }
+
+
+def _performance(reader: LogReader, window: Window, endpoint: str | None = None) -> Data:
+    rows = queries.endpoint_performance(reader, window, endpoint)
     return {row.endpoint: asdict(row) for row in rows}
 
 

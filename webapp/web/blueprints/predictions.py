@@ -49,8 +49,8 @@ def predict() -> dict[str, Any]:
 def history() -> dict[str, Any]:
     """List your predictions, newest first, as the log has them."""
     query = read_query(HistoryQuery)
-    rows, total = queries.predictions(
-        parts().reader, caller().user_id, query.page, query.per_page, read_window(query)
+    rows, total = parts().answers.ask(
+        queries.predictions, caller().user_id, query.page, query.per_page, read_window(query)
     )
     return {
         "success": True,

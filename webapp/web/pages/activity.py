@@ -13,11 +13,11 @@ _LIMIT = 100
 
 def page() -> str:
     """List user actions, the newest first."""
-    span, reader = read_span(), parts().page_reader
+    span, ask = read_span(), parts().answers.ask
     action = request.args.get("action") or None
     failed = request.args.get("outcome") == "failure"
-    found = queries.activity(
-        reader, span.window, _LIMIT, action=action, outcome="failure" if failed else None
+    found = ask(
+        queries.activity, span.window, _LIMIT, action=action, outcome="failure" if failed else None
     )
     words = ["event_type=user_action"]
     words += [f"action={action}"] if action else []
@@ -28,7 +28,7 @@ def page() -> str:
         found=found,
         action=action,
         failed=failed,
-        actions=queries.actions(reader, span.window),
+        actions=ask(queries.actions, span.window),
         limit=_LIMIT,
         command=span.command("search", *words, "--limit", str(_LIMIT)),
         emails=emails_of(one.user_id for one in found),

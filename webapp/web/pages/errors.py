@@ -13,12 +13,12 @@ _REFRESH_SECONDS = 30
 
 def page() -> str:
     """Group failures by their cause."""
-    span, reader = read_span(), parts().page_reader
-    counts = queries.error_series(reader, span.window, span.step_seconds)
+    span, ask = read_span(), parts().answers.ask
+    counts = ask(queries.error_series, span.window, span.step_seconds)
     return render_template(
         "admin/errors.html",
         span=span,
-        groups=queries.error_groups(reader, span.window),
+        groups=ask(queries.error_groups, span.window),
         sparklines=charts.sparklines(span, counts),
         refresh=_REFRESH_SECONDS,
     )
@@ -26,10 +26,10 @@ def page() -> str:
 
 def group_page() -> str:
     """Show one cause: its traceback and the requests that met it."""
-    span, reader = read_span(), parts().page_reader
+    span, ask = read_span(), parts().answers.ask
     cause = request.args.get("cause", "")
-    groups = queries.error_groups(reader, span.window, None)
-    found = queries.occurrences(reader, cause, span.window)
+    groups = ask(queries.error_groups, span.window, None)
+    found = ask(queries.occurrences, cause, span.window)
     return render_template(
         "admin/error_group.html",
         span=span,

@@ -92,7 +92,7 @@ def _condition(text: str) -> tuple[list[str], Condition]:
 
 def _newest(condition: Condition, window: Window) -> tuple[list[Event], str | None]:
     """Find the newest events of a window, and the end of the window of those before them."""
-    events = queries.search(parts().page_reader, condition, window, _PAGE_ROWS + 1)[::-1]
+    events = parts().answers.ask(queries.search, condition, window, _PAGE_ROWS + 1)[::-1]
     if len(events) <= _PAGE_ROWS:
         return events, None
     # Several lines can have one microsecond: a page ends between two moments, not within one.

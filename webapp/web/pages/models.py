@@ -15,16 +15,16 @@ _MOST_MODELS = 500
 
 def page() -> str:
     """List the registered models with their use, and the uploads that were refused."""
-    span, reader = read_span(), parts().page_reader
+    span, ask = read_span(), parts().answers.ask
     models, total = parts().registry.list_models(_admin(), 1, _MOST_MODELS)
-    uses = queries.models(reader, span.window, None)
-    refused = queries.activity(reader, span.window, 20, action="upload_model", outcome="failure")
+    uses = ask(queries.models, span.window, None)
+    refused = ask(queries.activity, span.window, 20, action="upload_model", outcome="failure")
     return render_template(
         "admin/models.html",
         span=span,
         models=models,
         total=total,
-        uses=with_loads(uses, queries.model_loads(reader, span.window)),
+        uses=with_loads(uses, ask(queries.model_loads, span.window)),
         refused=refused,
         emails=emails_of(
             [*(model.owner_id for model in models), *(one.user_id for one in refused)]
@@ -35,15 +35,15 @@ def page() -> str:
 
 def model_page(model_id: str) -> str:
     """Show one model: its versions with their passports, its use, its last predictions."""
-    span, reader = read_span(), parts().page_reader
+    span, ask = read_span(), parts().answers.ask
     model = parts().registry.get_model(_admin(), model_id)
-    uses = [use for use in queries.models(reader, span.window, None) if use.model_id == model.id]
-    predictions, total = queries.predictions(reader, None, 1, 20, span.window, model=model.id)
+    uses = [use for use in ask(queries.models, span.window, None) if use.model_id == model.id]
+    predictions, total = ask(queries.predictions, None, 1, 20, span.window, model=model.id)
     return render_template(
         "admin/model.html",
         span=span,
         model=model,
-        uses=with_loads(uses, queries.model_loads(reader, span.window)),
+        uses=with_loads(uses, ask(queries.model_loads, span.window)),
         predictions=predictions,
         total=total,
         emails=emails_of([model.owner_id, *(row.user_id for row in predictions)]),

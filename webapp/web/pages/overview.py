@@ -34,23 +34,21 @@ class Readiness:
 def page() -> str:
     """Show the figures of a window, with the change against the one before."""
     started = time.process_time()
-    span, reader = read_span(), parts().page_reader
-    now, before = (queries.pulse(reader, window) for window in (span.window, span.before))
-    users = queries.users(reader, span.window, 10)
+    span, ask = read_span(), parts().answers.ask
+    now, before = (ask(queries.pulse, window) for window in (span.window, span.before))
+    users = ask(queries.users, span.window, 10)
     shown = {
         "span": span,
         "now": now,
         "before": before,
-        "charts": charts.overview_charts(
-            span, queries.series(reader, span.window, span.step_seconds)
-        ),
-        "endpoints": queries.endpoint_performance(reader, span.window),
+        "charts": charts.overview_charts(span, ask(queries.series, span.window, span.step_seconds)),
+        "endpoints": ask(queries.endpoint_performance, span.window),
         "users": users,
         "models": with_loads(
-            queries.models(reader, span.window, 10), queries.model_loads(reader, span.window)
+            ask(queries.models, span.window, 10), ask(queries.model_loads, span.window)
         ),
-        "slow_queries": queries.slow_queries(reader, span.window, 5),
-        "errors": queries.error_groups(reader, span.window, 5),
+        "slow_queries": ask(queries.slow_queries, span.window, 5),
+        "errors": ask(queries.error_groups, span.window, 5),
         "emails": emails_of(row.user_id for row in users),
         "readiness": readiness(),
     }

@@ -20,18 +20,18 @@ def page() -> str | BaseResponse:
     """List requests, or go to the one whose id was asked for."""
     if request_id := request.args.get("id", "").strip():
         return redirect(url_for("pages.request", request_id=request_id), 303)
-    span, reader = read_span(), parts().page_reader
-    slow = queries.slow_requests(reader, span.window)
+    span, ask = read_span(), parts().answers.ask
+    slow = ask(queries.slow_requests, span.window)
     own_id = current_event().context["request_id"]
     unfinished = [
-        row for row in queries.unfinished(reader, span.window)[::-1] if row.request_id != own_id
+        row for row in ask(queries.unfinished, span.window)[::-1] if row.request_id != own_id
     ]
     return render_template(
         "admin/requests.html",
         span=span,
         slow=slow,
         unfinished=unfinished,
-        recent=queries.recent_requests(reader, span.window, 20),
+        recent=ask(queries.recent_requests, span.window, 20),
         emails=emails_of([row.user_id for row in slow] + [row.user_id for row in unfinished]),
         refresh=_REFRESH_SECONDS,
     )

@@ -2,15 +2,15 @@
 
 import shlex
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from flask import request
 
 from webapp.errors import InvalidInputError
-from webapp.logstore.caching import CACHE_SECONDS
 from webapp.logstore.files import Window
 from webapp.logstore.reader import parse_window
+from webapp.web.windows import shared_now
 
 DEFAULT: Final = "1h"
 CHOICES: Final = {"15m": "15 min", "1h": "1 h", "24h": "24 h", "7d": "7 days"}
@@ -74,9 +74,7 @@ def read_span() -> Span:
     InvalidInputError : what stands there is no time, or the end is not after the beginning
     """
     since, until = (request.args.get(name, "").strip() for name in ("since", "until"))
-    # Rounded, so that whoever asks within the same two seconds gets the same answer.
-    rounded = datetime.now(UTC).timestamp() // CACHE_SECONDS * CACHE_SECONDS
-    now = datetime.fromtimestamp(rounded, UTC)
+    now = shared_now()
     try:
         window = parse_window(since or (None if until else DEFAULT), until, now)
     except ValueError as error:

@@ -17,23 +17,23 @@ from webapp.web.pages.span import read_span
 
 def page() -> str:
     """List the accounts with their last login and what they did in the window."""
-    span, reader = read_span(), parts().page_reader
+    span, ask = read_span(), parts().answers.ask
     return render_template(
         "admin/users.html",
         span=span,
         users=accounts.list_users()[::-1],
-        logins=queries.last_logins(reader),
-        active={row.user_id: row for row in queries.users(reader, span.window, None)},
+        logins=ask(queries.last_logins),
+        active={row.user_id: row for row in ask(queries.users, span.window, None)},
     )
 
 
 def user_page(user_id: str) -> str:
     """Show one account, or what the log knows of one that was deleted."""
-    span, reader = read_span(), parts().page_reader
+    span, ask = read_span(), parts().answers.ask
     account = _find(user_id)
-    active = [row for row in queries.users(reader, span.window, None) if row.user_id == user_id]
-    actions = queries.activity(reader, span.window, 20, user_id=user_id)
-    last_login = queries.last_logins(reader).get(user_id)
+    active = [row for row in ask(queries.users, span.window, None) if row.user_id == user_id]
+    actions = ask(queries.activity, span.window, 20, user_id=user_id)
+    last_login = ask(queries.last_logins).get(user_id)
     if not (account or active or actions or last_login):
         raise UserNotFoundError("there is no such user, nor a trace of one in this window")
     return render_template(
@@ -45,7 +45,7 @@ def user_page(user_id: str) -> str:
         active=active[0] if active else None,
         last_login=last_login,
         actions=actions,
-        requests=queries.recent_requests(reader, span.window, 20, user_id=user_id),
+        requests=ask(queries.recent_requests, span.window, 20, user_id=user_id),
     )
 
 
