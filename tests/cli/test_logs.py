@@ -327,6 +327,20 @@ def test_a_terminal_gets_a_table_without_colour_if_it_wants_none(log_dir: Path) 
     assert "\x1b" not in output
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("question", ["errors", "slow", "predictions", "queries", "models"])
+def test_an_id_can_be_copied_from_a_terminal_of_any_width(
+    log_dir: Path, question: str, columns: int
+) -> None:
+    arguments = ["logs", question, "--log-dir", log_dir, "--format"]
+    shown, _ = run(*arguments, "table", NO_COLOR="1", COLUMNS=str(columns))
+    answered, _ = run(*arguments, "jsonl")
+    rows = [json.loads(line) for line in answered.splitlines()]
+    ids = {value for row in rows for name, value in row.items() if name.endswith("_id") and value}
+    assert ids
+    assert ids <= set(shown.split())
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

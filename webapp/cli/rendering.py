@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import orjson
 from rich.console import Console
+from rich.measure import Measurement
+from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +27,7 @@ LEVEL_STYLES: Final = {
     "CRITICAL": "bold white on red",
 }
 _PIPED_WIDTH: Final = 200
+_ANY_WIDTH: Final = 10_000
 _SECONDS: Final = frozenset(("avg", "min", "max", "p50", "p95", "p99", "total"))
 _MOMENTS: Final = frozenset(("timestamp", "start", "first_seen", "last_seen", "last_used"))
 # Of an event these have columns of their own, or say little to a reader of a table.
@@ -155,26 +158,42 @@ def print_event(out: Console, event: Record) -> None:
 
 
 def _print_table(records: Iterable[Record]) -> None:
-    table: Table | None = None
-    for record in records:
-        table = table or _table(record)
-        style = LEVEL_STYLES.get(str(record.get("level")), "")
-        table.add_row(
-            *(
-                Text(cell(name, value), style=style if name == "level" else "")
-                for name, value in record.items()
-            )
-        )
-    if table:
-        console().print(table)
-
-
-def _table(first: Record) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, value in first.items():
+    """Print a line for each row, or a block where numbers, times, ids or words would be broken."""
+    kept = list(records)
+    if not kept:
+        return
+    out, table = console(), Table(box=None, pad_edge=False, header_style="bold")
+    for name, value in kept[0].items():
         is_number = isinstance(value, int | float)
-        table.add_column(escape(name), justify="right" if is_number else "left", overflow="fold")
-    return table
+        whole = is_number or name in _MOMENTS or name.endswith("_id")
+        table.add_column(
+            escape(name),
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=whole,
+            min_width=max(len(cell(name, row.get(name))) for row in kept) if whole else None,
+        )
+    for record in kept:
+        table.add_row(*(_styled(name, value) for name, value in record.items()))
+    if Measurement.get(out, out.options.update_width(_ANY_WIDTH), table).minimum <= out.width:
+        out.print(table)
+    else:
+        _print_blocks(out, kept)
+
+
+def _print_blocks(out: Console, records: list[Record]) -> None:
+    for number, record in enumerate(records, 1):
+        out.print(Rule(Text(str(number)), align="left", style="dim"))
+        block = Table.grid("", "", padding=(0, 2))
+        for name, value in record.items():
+            if value is not None:
+                block.add_row(Text(escape(name), "bold"), _styled(name, value))
+        out.print(block)
+
+
+def _styled(name: str, value: Any) -> Text:
+    style = LEVEL_STYLES.get(str(value), "") if name == "level" else ""
+    return Text(cell(name, value), style, overflow="fold")
 
 
 def _dump(value: Any) -> str:
