@@ -33,7 +33,7 @@ class Server:
         self.log_dir = folder / "logs"
         self.output = folder / "gunicorn.out"
         self.workers = workers
-        bind = f"127.0.0.1:{_free_port()}"
+        bind = f"127.0.0.1:{free_port()}"
         self.base_url = f"http://{bind}"
         chosen = {
             "bind": bind,
@@ -167,7 +167,8 @@ def running(folder: Path, **settings: Any) -> Iterator[Server]:
         server.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
         return port

@@ -32,8 +32,8 @@ class JsonFormatter(BaseJsonFormatter):
     The base class gives the contract with ``logging``; serialising is ours, because its orjson
     formatter loses a line on a lone surrogate, a long integer or a self-reference.
 
-    A line is put together from four parts, of which only the first is new each time: what
-    happened, where in the code, in which request, in which process.
+    A line is put together from three parts, of which only the first is new each time: what
+    happened, in which request, where in the code of which process.
     """
 
     def __init__(self) -> None:
@@ -59,19 +59,12 @@ class JsonFormatter(BaseJsonFormatter):
         event = canonical.current()
         facts = self._facts(record, event)
         function = facts.pop("function", record.funcName)
-        origin = (record.name, record.module, function, record.lineno)
-        process = (self._host, os.getpid())
+        origin = (record.name, record.module, function, record.lineno, self._host, os.getpid())
         if event is None or not event.secrets:
             try:
                 first = orjson.dumps(facts, default=strict.nearer, option=strict.OPTIONS)
-                line = b"".join(
-                    (
-                        first[:-1],
-                        _origin_part(*origin),
-                        _context_part(event) if event is not None else b"",
-                        _process_part(*process),
-                    )
-                )
+                context_part = _context_part(event) if event is not None else b""
+                line = first[:-1] + context_part + _origin_part(*origin)
             except TypeError:
                 pass  # a value that orjson refuses, or an origin that cannot be remembered
             else:
@@ -79,9 +72,7 @@ class JsonFormatter(BaseJsonFormatter):
                     return line
         context = event.context if event is not None else {}
         secrets = event.secrets if event is not None else ()
-        return _careful_line(
-            {**facts, **_origin_fields(*origin), **context, **_process_fields(*process)}, secrets
-        )
+        return _careful_line({**facts, **context, **_origin_fields(*origin)}, secrets)
 
     def _facts(self, record: logging.LogRecord, event: canonical.RequestEvent | None) -> Fields:
         context = event.context if event is not None else {}
@@ -172,22 +163,16 @@ def _careful_line(fields: Fields, secrets: set[str] | tuple[()]) -> bytes:
     return line if len(line) <= _MAX_BYTES else strict.cut(fields)
 
 
-def _origin_fields(logger: str, module: str, function: str, line: int) -> Fields:
-    return {"logger": logger, "module": module, "function": function, "line": line}
-
-
-def _process_fields(host: str, pid: int) -> Fields:
-    return {"host": host, "pid": pid}
+def _origin_fields(
+    logger: str, module: str, function: str, line: int, host: str, pid: int
+) -> Fields:
+    where = {"logger": logger, "module": module, "function": function, "line": line}
+    return {**where, "host": host, "pid": pid}
 
 
 @lru_cache(maxsize=4096)
-def _origin_part(logger: str, module: str, function: str, line: int) -> bytes:
-    return _part(_origin_fields(logger, module, function, line))[:-1]
-
-
-@lru_cache(maxsize=16)
-def _process_part(host: str, pid: int) -> bytes:
-    return _part(_process_fields(host, pid))
+def _origin_part(logger: str, module: str, function: str, line: int, host: str, pid: int) -> bytes:
+    return _part(_origin_fields(logger, module, function, line, host, pid))
 
 
 def _context_part(event: canonical.RequestEvent) -> bytes:

@@ -38,8 +38,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     def copy_status(response: Response) -> Response:
         event = current_event(slow_seconds)
         event.facts["status_code"] = response.status_code
-        if "Content-Length" in response.headers:  # set with the body, by werkzeug
-            event.facts["response_bytes"] = response.content_length
+        length = response.headers.get("Content-Length", type=int)
+        if length is not None:  # set with the body, by werkzeug
+            event.facts["response_bytes"] = length
         response.headers["X-Request-ID"] = event.context["request_id"]
         return response
 
