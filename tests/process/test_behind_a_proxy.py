@@ -10,7 +10,7 @@ from pathlib import Path
 import joblib
 import pytest
 import requests
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 
 from tests.process.server import ADMIN_EMAIL, ADMIN_PASSWORD, ROOT, Server, free_port, running
@@ -84,8 +84,8 @@ def test_a_model_is_uploaded_and_used_through_the_proxy(
     server: Server, proxy: tuple[str, requests.Session], tmp_path: Path
 ) -> None:
     url, client = proxy
-    X, y = load_iris(return_X_y=True)
-    forest = RandomForestClassifier(random_state=0, n_estimators=300).fit(X, y)
+    X, y = load_digits(return_X_y=True)
+    forest = RandomForestClassifier(random_state=0, n_estimators=100).fit(X, y)
     joblib.dump(forest, tmp_path / "forest.joblib")
     assert (tmp_path / "forest.joblib").stat().st_size > 2**20  # what nginx takes by itself
     headers = {"Authorization": f"Bearer {server.login()}"}
