@@ -328,10 +328,7 @@ def show_workers(rounds: int, seconds: int) -> None:
 
 def busiest_share(server: Server) -> float:
     """Read from the log which part of the predictions one worker made."""
-    lines = filter(None, (server.log_dir / "app.log").read_bytes().split(b"\n"))
-    made = Counter(
-        event["pid"] for event in map(orjson.loads, lines) if event["event_type"] == "prediction"
-    )
+    made = Counter(event["pid"] for event in server.events(event_type="prediction"))
     return max(made.values()) / made.total()
 
 
