@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test demo lint bench-log bench-query bench-page install install-tests
+.PHONY: run test demo lint bench-log bench-query bench-page bench-serve install install-tests
 
 run: install
 	$(BIN)/flask prepare
@@ -35,6 +35,9 @@ bench-query: install-tests
 
 bench-page: install-tests
 	$(BIN)/python -m benchmarks.bench_page
+
+bench-serve: install-tests
+	$(BIN)/python -m benchmarks.bench_serve
 
 install: .venv/installed
 install-tests: .venv/installed-tests

@@ -20,6 +20,7 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
 wsgi_app = "wsgi:app"
 bind = settings.bind
 workers = settings.workers
+# `python -m benchmarks.bench_serve workers` compares this with sync workers and with keep-alive.
 worker_class = "gthread"
 threads = settings.threads
 keepalive = 0

@@ -27,7 +27,7 @@ from webapp.services.registry import Registry
 from webapp.services.throttle import LoginThrottle
 from webapp.settings import Settings
 from webapp.web import docs, errors, headers, hooks, security
-from webapp.web.blueprints import admin, auth, models, ops, predictions, v2
+from webapp.web.blueprints import admin, auth, mlflow, models, ops, predictions, tfserving, v2
 from webapp.web.body import OrjsonProvider
 from webapp.web.pages import site
 from webapp.web.uploads import StreamingRequest
@@ -72,7 +72,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         timing.watch_queries(db.engine, settings.slow_query_seconds)
 
     attach(app, _parts(settings, log_handler))
-    for module in (auth, models, predictions, v2, admin, ops):
+    for module in (auth, models, predictions, v2, mlflow, tfserving, admin, ops):
         app.register_blueprint(module.blueprint)
     docs.init_app(app)
     site.init_app(app)

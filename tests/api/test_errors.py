@@ -7,7 +7,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from tests.world import World
+from webapp.errors import ThrottledError
 from webapp.services import accounts
+from webapp.services.predictions import Predictions
 
 
 @pytest.mark.parametrize(
@@ -44,10 +46,76 @@ def test_a_method_that_is_not_allowed_is_told_what_is(world: World) -> None:
     assert "POST" in world.call("GET", "auth/login").headers["Allow"]
 
 
-def test_the_open_inference_paths_have_their_own_form(world: World) -> None:
-    response = world.call("GET", "//v2/nothing")
+MLFLOW = ["error_code", "message", "request_id"]
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("v2/nothing", ["error"]),
+        ("v1", ["error"]),
+        ("v1/", ["error"]),
+        ("v1/models", ["error"]),
+        ("invocations", MLFLOW),
+        ("invocations/", MLFLOW),
+        ("invocations/a/b", MLFLOW),
+        ("v2x", ["success", "error", "message", "details", "request_id"]),
+    ],
+)
+def test_paths_of_other_protocols_have_their_form(world: World, path: str, form: list[str]) -> None:
+    response = world.call("GET", f"//{path}")
     assert response.status_code == 404
-    assert list(response.json) == ["error"]
+    assert list(response.json) == form
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "form"),
+    [
+        ("DELETE", "v2", ["error"]),
+        ("GET", "v2/models/iris/infer", ["error"]),
+        ("PUT", "v1/models/iris", ["error"]),
+        ("GET", "invocations/iris", MLFLOW),
+    ],
+)
+def test_a_wrong_method_is_told_in_the_form_of_the_path(
+    world: World, method: str, path: str, form: list[str]
+) -> None:
+    response = world.call(method, f"//{path}")
+    assert (response.status_code, list(response.json)) == (405, form)
+    assert response.headers["Allow"]
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("v2/models/iris/infer", ["error"]),
+        ("v1/models/iris:predict", ["error"]),
+        ("invocations/iris", MLFLOW),
+    ],
+)
+def test_every_failure_has_the_form_of_its_path(
+    served: World, monkeypatch: pytest.MonkeyPatch, path: str, form: list[str]
+) -> None:
+    def ask(status: int, token: str = served.owner.access_token, **options: Any) -> None:
+        headers = {"Authorization": f"Bearer {token}"}
+        response = served.call("POST", f"//{path}", headers=headers, **options)
+        assert (response.status_code, list(response.json)) == (status, form)
+
+    ask(401, "nonsense")
+    ask(400, data=b"{broken", content_type="application/json")
+    ask(415, data=b"{}", content_type="image/png")
+    monkeypatch.setitem(served.app.config, "MAX_CONTENT_LENGTH", 10)
+    ask(413, data=b"[[[[[[[[[[[[", content_type="application/json")
+    monkeypatch.undo()
+    for error, status in ((ThrottledError("later", retry_after_seconds=9), 429), (KeyError(), 500)):
+
+        def fail(*args: Any, failure: Exception = error, **options: Any) -> None:
+            raise failure
+
+        monkeypatch.setattr(Predictions, "predict", fail)
+        tensor = {"name": "x", "datatype": "FP64", "shape": [1, 4], "data": [1, 2, 3, 4]}
+        body = {"inputs": [tensor] if path.startswith("v2") else [[1, 2, 3, 4]]}
+        ask(status, json=body)
 
 
 @pytest.mark.parametrize(

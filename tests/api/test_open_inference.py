@@ -52,6 +52,16 @@ def test_outputs_are_those_of_scikit_learn_and_the_id_comes_back(served: World) 
     np.testing.assert_array_equal(shares["data"], np.ravel(iris_pipeline().predict_proba(X)))
 
 
+def test_the_id_is_logged_beside_our_own(served: World) -> None:
+    refused = infer(served, id="x" * 500, inputs=[{**INPUT, "shape": [1, 3]}])
+    for response, logged in ((infer(served, id="mine"), "mine"), (refused, "x" * 128)):
+        completed = served.last_event(response)
+        assert completed["client_request_id"] == logged
+        assert completed["request_id"] == response.headers["X-Request-ID"]
+    assert infer(served, id="x" * 500).json["id"] == "x" * 500
+    assert "client_request_id" not in served.last_event(infer(served))
+
+
 def test_inference_is_three_lines_like_any_prediction(served: World) -> None:
     infer(served)
     started, prediction, completed = served.events(infer(served))

@@ -26,16 +26,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_session_of_the_readme_works_as_printed(folder: Path) -> None:
     blocks = BLOCK.findall(README.read_text())
-    assert [language for language, _ in blocks] == ["python", "sh", "sh"]
-    (_, python), (_, register_to_predict), (_, ask_the_log) = blocks
+    assert [language for language, _ in blocks] == ["python", "sh", "sh", "sh"]
+    (_, python), (_, register_to_predict), (_, ask_the_log), (_, predict_csv) = blocks
     subprocess.run([sys.executable, "-c", python], cwd=folder, check=True)
     server = Server(folder, workers=2)
     assert server.run("flask", "prepare").returncode == 0
     server.start()
     try:
-        answers = _shell(folder, register_to_predict.replace(HERE, server.base_url))
+        asked = (register_to_predict + predict_csv).replace(HERE, server.base_url)
+        answers = _shell(folder, asked)
         assert answers.count('"success":true') == 3
         assert '"predictions":[0]' in answers
+        assert "prediction,probability_0,probability_1,probability_2\n0,0.9" in answers
         story = _shell(folder, ask_the_log)
         assert "Prediction completed" in story
         assert story.count("my-first-prediction") >= 9, "all lines, and from three commands"

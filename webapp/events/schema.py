@@ -33,6 +33,7 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("user_id", "VARCHAR", "in a request", "who, once the token is checked"),
     Field("role", "VARCHAR", "in a request", "user or admin"),
     Field("client_id", "VARCHAR", "request_completed, request_failed", "which API key was used"),
+    Field("client_request_id", "VARCHAR", "request_completed, request_failed", "id in a V2 body"),
     Field("method", "VARCHAR", "in a request", "HTTP method"),
     Field("path", "VARCHAR", "in a request", "path as sent, without the query string"),
     Field("route", "VARCHAR", "in a request", "route template, or <unmatched>"),

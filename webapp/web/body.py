@@ -10,9 +10,15 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from webapp.errors import InvalidInputError, UnsupportedMediaTypeError
 from webapp.events import canonical, redact
+from webapp.ml.delimited import read_rows
+from webapp.parts import parts
+from webapp.services.predictions import RowsReader
 
 M = TypeVar("M", bound=BaseModel)
 _SHOWN_CHARS = 100
+_CHARSETS = {"utf-8", "utf8", "us-ascii"}
+# The parameter of text/csv in RFC 4180, section 3.
+_HEADERS = {"present": True, "absent": False}
 
 
 class OrjsonProvider(JSONProvider):
@@ -47,6 +53,28 @@ def read_json(model: type[M]) -> M:
         ) from None
     _conceal_secrets(content)
     return validate(model, content)
+
+
+def read_csv(*, header: bool | None = None) -> RowsReader:
+    """Read the body of the current request as CSV; its rows depend on the model they are for.
+
+    ``header`` is what counts where the media type does not say whether there is one.
+
+    Raises
+    ------
+    UnsupportedMediaTypeError : it is said to be something else, or in another charset than UTF-8
+    """
+    said = {name: value.lower() for name, value in request.mimetype_params.items()}
+    named, charset = said.get("header", "absent"), said.get("charset", "utf-8")
+    if request.mimetype != "text/csv" or named not in _HEADERS or charset not in _CHARSETS:
+        raise UnsupportedMediaTypeError(
+            "the body must be CSV in UTF-8: send Content-Type: text/csv, with header=present or"
+            " header=absent if need be"
+        )
+    if "header" in said:
+        header = _HEADERS[named]
+    data, max_rows = read_bytes(), parts().settings.max_rows
+    return lambda predictor: read_rows(data, predictor, header=header, max_rows=max_rows)
 
 
 def read_query(model: type[M]) -> M:

@@ -15,6 +15,8 @@ from webapp.web.schemas import Failure
 
 V = TypeVar("V", bound=Callable[..., Any])
 VERSION: Final = "0.1.0"
+CSV: Final = "text/csv"
+_CSV_CONTENT: Final = {CSV: {"schema": {"type": "string"}}}
 _TOKEN: Final = "token"  # noqa: S105 - the name of the scheme
 
 
@@ -26,6 +28,15 @@ class _DocumentingPlugin(FlaskPlugin):
 
     def validate(self, func: Callable[..., Any], *options: Any, **kwargs: Any) -> Any:
         return func(**kwargs)
+
+
+class _CsvResponses(Responses):
+    """Responses of which the successful one can be had as CSV too."""
+
+    def generate_spec(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        responses: dict[str, Any] = super().generate_spec(*args, **kwargs)
+        responses["200"]["content"] |= _CSV_CONTENT
+        return responses
 
 
 def _model_name(model: type[BaseModel]) -> str:
@@ -63,15 +74,17 @@ def documented(
     query: type[BaseModel] | None = None,
     failures: Sequence[int] = (),
     public: bool = False,
+    csv: bool = False,
 ) -> Callable[[V], V]:
-    """Describe a view: what it takes, what it answers, and how it can fail."""
+    """Describe a view: what it takes, what it answers, also as CSV or not, and how it can fail."""
     statuses = {*failures, *(() if public else (401,)), *((400,) if json or form or query else ())}
     responses = {f"HTTP_{failure}": Failure for failure in sorted(statuses)}
+    kind = _CsvResponses if csv else Responses
     described: Callable[[V], V] = _spec.validate(
         json=json,
         form=form,
         query=query,
-        resp=Responses(**{f"HTTP_{status}": answer}, **responses),
+        resp=kind(**{f"HTTP_{status}": answer}, **responses),
         tags=[tag],
         security={} if public else {_TOKEN: []},
     )
@@ -96,4 +109,9 @@ def _document(app: Flask) -> dict[str, Any]:
     document = app.extensions.get("openapi")
     if document is None:
         document = app.extensions["openapi"] = _spec._generate_spec()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                # What answers in CSV takes it, and spectree knows of JSON and forms only.
+                if CSV in operation["responses"].get("200", {}).get("content", {}):
+                    operation["requestBody"]["content"] |= _CSV_CONTENT
     return dict(document)

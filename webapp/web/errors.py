@@ -14,6 +14,15 @@ from webapp.web.hooks import current_event
 _UNKNOWN: Final = "the server failed; its log has the details under this request id"
 _DATABASE_AWAY: Final = "the database does not answer now"
 _RETRY_SECONDS: Final = 2
+# What MLflow calls a failure; the names are those of its ErrorCode.
+_MLFLOW_CODES: Final = {
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "RESOURCE_DOES_NOT_EXIST",
+    409: "RESOURCE_CONFLICT",
+    429: "REQUEST_LIMIT_EXCEEDED",
+    503: "TEMPORARILY_UNAVAILABLE",
+}
 
 
 def init_app(app: Flask) -> None:
@@ -40,19 +49,28 @@ def failure(
     if request.path.startswith("/admin/"):
         said = {"status": status, "message": message, "request_id": request_id}
         return make_response(render_template("admin/error.html", **said), status)
-    if request.path.startswith("/v2/"):
-        body: dict[str, Any] = {"error": message}
-    else:
-        body = {
-            "success": False,
-            "error": error,
-            "message": message,
-            "details": details or {},
-            "request_id": request_id,
-        }
-    response = jsonify(body)
+    response = jsonify(_body(status, error, message, details or {}, request_id))
     response.status_code = status
     return response
+
+
+def _body(
+    status: int, error: str, message: str, details: dict[str, Any], request_id: str
+) -> dict[str, Any]:
+    """Say it as the protocol does that the path belongs to: its first part, or the whole of it."""
+    protocol = request.path.split("/", 2)[1]
+    if protocol in {"v1", "v2"}:
+        return {"error": message}
+    if protocol == "invocations":
+        code = _MLFLOW_CODES.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
+        return {"error_code": code, "message": message, "request_id": request_id}
+    return {
+        "success": False,
+        "error": error,
+        "message": message,
+        "details": details,
+        "request_id": request_id,
+    }
 
 
 def _answer_app_error(error: AppError) -> Response:

@@ -21,7 +21,15 @@ _CREDENTIALS: Final = (
     "HTTP_X_AUTH_TOKEN",
 )
 _EVENT: Final = "pellucid.event"
-_PROBES: Final = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+_PROBES: Final = (
+    "/healthz",
+    "/readyz",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/ping",
+    "/health",
+    "/version",
+)
 INTERNAL_ROUTES: Final = frozenset({*_PROBES, "/metrics", "/static/<path:filename>"})
 # What an open admin page asks by itself, to stay up to date.
 LIVE_PREFIX: Final = "/admin/live/"

@@ -56,6 +56,26 @@ class PredictRequest(RequestBody):
     probabilities: StrictBool = False
 
 
+class CsvQuery(RequestBody):
+    """What goes with rows in CSV: a body of JSON says this itself."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+
+    model_id: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=128,
+            validate_default=True,
+            examples=["iris", "iris@3"],
+            description="with a body of CSV: the model",
+        ),
+    ] = ""
+    probabilities: Annotated[
+        bool, Field(description="with a body of CSV: whether to answer probabilities too")
+    ] = False
+
+
 Parameters = dict[str, StrictBool | StrictInt | StrictStr | float]
 
 
@@ -89,6 +109,35 @@ class InferRequest(BaseModel):
     parameters: Parameters = {}
     inputs: Annotated[list[InferInput], Field(min_length=1)]
     outputs: list[InferOutput] = []
+
+
+class DataframeSplit(BaseModel):
+    """A frame as pandas writes it with `orient="split"`."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    columns: list[StrictStr | StrictInt]
+    data: list[list[Any]]
+
+
+class ScoringRequest(BaseModel):
+    """Rows in exactly one of the shapes of MLflow; what is not known is passed over, as there."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    dataframe_split: DataframeSplit | None = None
+    dataframe_records: list[dict[str, Any]] | None = None
+    instances: list[Any] | None = None
+    inputs: list[Any] | dict[str, Any] | None = None
+
+
+class ServingRequest(BaseModel):
+    """Rows as TensorFlow Serving takes them: by row in `instances`, by column in `inputs`."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    instances: list[Any] | None = None
+    inputs: list[Any] | dict[str, Any] | None = None
 
 
 class UploadForm(BaseModel):

@@ -14,6 +14,7 @@ from webapp.errors import (
     ServiceUnavailableError,
     UnsupportedMediaTypeError,
 )
+from webapp.events.canonical import annotate
 from webapp.extensions import db
 from webapp.ml import tensors
 from webapp.ml.inputs import Rows
@@ -30,6 +31,7 @@ blueprint = Blueprint("v2", __name__, url_prefix="/v2")
 
 _JSON_BYTES: Final = "Inference-Header-Content-Length"
 _SHOWN_VERSIONS: Final = 200
+_LOGGED_ID_CHARS: Final = 128
 # tritonclient sends no media type at all.
 _MEDIA_TYPES: Final = {"", "application/json", "application/octet-stream"}
 
@@ -89,6 +91,8 @@ def model_ready(model: str, version: str | None = None) -> dict[str, Any]:
 def infer(model: str, version: str | None = None) -> Response:
     """Predict for the rows that the input tensors hold."""
     body, tail = _read_request()
+    if body.id is not None:
+        annotate(client_request_id=body.id[:_LOGGED_ID_CHARS])
     wanted = [output.name for output in body.outputs] or [tensors.PREDICT]
 
     def rows(predictor: Predictor) -> Rows:
