@@ -56,6 +56,7 @@ class World:
                 "log_dir": self.log_dir,
                 "log_stdout": "off",
                 "jwt_secret_key": secrets.token_hex(32),
+                "engine": "sklearn",  # nothing is compiled but where a test is about that
                 **overrides,
             }
         )

@@ -38,6 +38,10 @@ class ModelChanges(RequestBody):
     name: Annotated[StrictStr, Field(examples=["iris"])] = ""
     description: StrictStr = ""
     shared: StrictBool = False
+    engine: Annotated[
+        Literal["auto", "sklearn"],
+        Field(description="`sklearn` pins the model to scikit-learn, whatever it was compiled to"),
+    ] = "auto"
 
 
 class AliasTarget(RequestBody):
@@ -97,6 +101,12 @@ class UploadForm(BaseModel):
     file: Annotated[str, Field(json_schema_extra={"format": "binary"})]
     name: Annotated[str, Field(examples=["iris"])]
     description: str = ""
+
+
+class EngineQuery(RequestBody):
+    """Which engine answers: the one that serves the model, or scikit-learn itself."""
+
+    engine: Literal["sklearn"] | None = None
 
 
 class PageQuery(RequestBody):
@@ -211,6 +221,7 @@ class Model(BaseModel):
     name: str
     description: str
     shared: bool
+    engine: Literal["auto", "sklearn"]
     owner_id: str
     latest_version: int | None
     created_at: datetime

@@ -63,6 +63,7 @@ def upload() -> tuple[dict[str, Any], int]:
     }
     annotate(**facts)
     record_action("upload_model", details=about, **facts)
+    parts().compilations.submit(new.passport)
     return {"success": True, "data": asdict(new)}, 201
 
 
@@ -89,7 +90,7 @@ def get_model(model_id: str) -> dict[str, Any]:
 @documented("models", Success[Model], json=ModelChanges, failures=(403, 404, 409))
 @requires_scope("models")
 def change_model(model_id: str) -> dict[str, Any]:
-    """Rename, describe, share or unshare a model of yours."""
+    """Rename, describe, share or unshare a model of yours, or pin it to scikit-learn."""
     changes = read_json(ModelChanges).model_dump(exclude_unset=True)
     try:
         model = parts().registry.change(caller(), model_id, changes)

@@ -8,7 +8,14 @@ from webapp.logstore import queries
 from webapp.parts import parts
 from webapp.web.body import read_json, read_query
 from webapp.web.docs import documented
-from webapp.web.schemas import HistoryQuery, Page, PredictRequest, PredictResult, Success
+from webapp.web.schemas import (
+    EngineQuery,
+    HistoryQuery,
+    Page,
+    PredictRequest,
+    PredictResult,
+    Success,
+)
 from webapp.web.security import caller, requires_scope
 from webapp.web.serving import serve
 from webapp.web.windows import read_window
@@ -21,11 +28,15 @@ blueprint = Blueprint("predictions", __name__, url_prefix="/api/v1/predictions")
     "predictions",
     Success[PredictResult],
     json=PredictRequest,
+    query=EngineQuery,
     failures=(404, 409, 413, 415, 500),
 )
 @requires_scope("predict")
 def predict() -> dict[str, Any]:
-    """Predict a batch of rows with a model of yours or a shared one."""
+    """Predict a batch of rows with a model of yours or a shared one.
+
+    `?engine=sklearn` has scikit-learn itself answer, also where the model was compiled.
+    """
     body = read_json(PredictRequest)
     served = serve(body.model_id, body.input_data, probabilities=body.probabilities)
     prediction, version = served.prediction, served.version
