@@ -108,11 +108,18 @@ class World:
         return self.client.open(path, method=method, headers=headers, **options)
 
     def upload(
-        self, name: str, model: Any, person: Person | None = None, **fields: str
+        self,
+        name: str,
+        model: Any,
+        person: Person | None = None,
+        sample: str | None = None,
+        **fields: str,
     ) -> TestResponse:
         """Upload an estimator, or bytes that claim to be one."""
         content = model if isinstance(model, bytes) else dump(model)
         data = {"file": (io.BytesIO(content), "model.joblib"), "name": name, **fields}
+        if sample is not None:
+            data["sample"] = (io.BytesIO(sample.encode()), "sample.csv")
         return self.call("POST", "models/upload", person or self.owner, data=data)
 
     def predict(

@@ -132,6 +132,22 @@ def test_a_model_is_pinned_to_scikit_learn_and_released(compiling: World) -> Non
     assert wrong.status_code == 400
 
 
+def test_a_sample_of_the_owner_is_verified_on_as_well(compiling: World) -> None:
+    without = upload(compiling, "sampled", iris_pipeline())
+    lines = "\n".join(",".join(map(str, row)) for row in X.tolist())
+    assert compiling.upload("sampled", iris_pipeline(), sample=lines).status_code == 201
+    assert compilation(compiling, "sampled")["verified_rows"] == without["verified_rows"] + len(X)
+
+
+def test_a_sample_that_does_not_fit_keeps_the_model_on_scikit_learn(compiling: World) -> None:
+    compiling.upload("mistaken", iris_pipeline(), sample="1,2,3,4\n1,2,3\n")
+    found = compilation(compiling, "mistaken")
+    assert found["engine"] == "sklearn"
+    assert found["reason"] == (
+        "the sample does not fit the model: row 1 has 3 values, but the model takes 4"
+    )
+
+
 def test_a_graph_that_was_changed_is_not_used(world: World, tmp_path: Path) -> None:
     changed = World(tmp_path / "changed", world.settings.database_url, engine="auto")
     upload(changed, "changed", iris_pipeline())

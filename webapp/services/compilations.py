@@ -26,25 +26,31 @@ class Compilations:
         self._settings = settings
         self._store = store
         self._registry = registry
-        self._waiting: SimpleQueue[tuple[Flask, Passport]] = SimpleQueue()
+        self._waiting: SimpleQueue[tuple[Flask, Passport, bytes]] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def submit(self, passport: Passport) -> None:
-        """Have a model compiled soon, unless the settings keep to scikit-learn."""
+    def submit(self, passport: Passport, sample: bytes = b"") -> None:
+        """Have a model compiled soon, unless the settings keep to scikit-learn.
+
+        ``sample`` is CSV: rows on which both engines must be equal as well.
+        """
         if self._settings.engine == "sklearn":
             return
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # werkzeug's
-        self._waiting.put((app, passport))
+        self._waiting.put((app, passport, sample))
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, daemon=True, name="compiling")
                 self._thread.start()
 
-    def compile_now(self, passport: Passport) -> Compilation:
+    def compile_now(self, passport: Passport, sample: bytes = b"") -> Compilation:
         """Compile a model, verify the result, and record what came of it for all workers."""
         compilation, graph = compile_model(
-            self._store.path(passport.sha256), passport, trusted=self._settings.trusted_globals
+            self._store.path(passport.sha256),
+            passport,
+            sample=sample,
+            trusted=self._settings.trusted_globals,
         )
         self._registry.record_compilation(passport.sha256, compilation, graph)
         logger.info(
@@ -60,9 +66,9 @@ class Compilations:
 
     def _work(self) -> None:
         while True:
-            app, passport = self._waiting.get()
+            app, passport, sample = self._waiting.get()
             try:
                 with app.app_context():
-                    self.compile_now(passport)
+                    self.compile_now(passport, sample)
             except Exception:  # the thread goes on with the next model
                 logger.exception("Compiling a model failed")

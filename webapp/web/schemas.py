@@ -101,6 +101,13 @@ class UploadForm(BaseModel):
     file: Annotated[str, Field(json_schema_extra={"format": "binary"})]
     name: Annotated[str, Field(examples=["iris"])]
     description: str = ""
+    sample: Annotated[
+        str | None,
+        Field(
+            json_schema_extra={"format": "binary"},
+            description="rows as CSV, on which a compiled model must be equal as well",
+        ),
+    ] = None
 
 
 class EngineQuery(RequestBody):

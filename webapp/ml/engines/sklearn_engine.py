@@ -5,12 +5,14 @@ from typing import Any, Final
 
 import numpy as np
 import sklearn
+from scipy.sparse import issparse
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.pipeline import Pipeline
 
 from webapp.ml.passport import EngineName
 
@@ -49,7 +51,25 @@ def find_shortcut(estimator: Any) -> Shortcut | None:
         return _forest_classifier(estimator)
     if type(estimator) in _FOREST_REGRESSORS and estimator.n_outputs_ == 1:
         return _forest_regressor(estimator)
+    if type(estimator) is Pipeline:
+        return _pipeline(estimator)
     return None
+
+
+def _pipeline(pipeline: Pipeline) -> Shortcut | None:
+    *before, (_, last) = pipeline.steps
+    final = find_shortcut(last)
+    if final is None:
+        return None
+    steps = [step for _, step in before if step is not None and step != "passthrough"]
+
+    def run(X: Any) -> tuple[Any, Any]:
+        with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+            for step in steps:
+                X = step.transform(X)
+        return final(X.toarray() if issparse(X) else X)
+
+    return run
 
 
 def _forest_classifier(forest: Any) -> Shortcut:

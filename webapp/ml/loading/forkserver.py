@@ -173,8 +173,9 @@ def _compile(asked: dict[str, Any]) -> bytes:
     from webapp.ml.engines.compiling import compile_model  # noqa: PLC0415
 
     estimator = load_estimator(_read(_UPLOAD), tuple(asked["trusted"]))
-    passport = Passport.from_dict(json.loads(_read(_FACTS)))
-    compilation, graph = compile_model(estimator, passport)
+    known = json.loads(_read(_FACTS))
+    passport = Passport.from_dict(known["passport"])
+    compilation, graph = compile_model(estimator, passport, known["sample"])
     return json.dumps(asdict(compilation), allow_nan=False).encode() + b"\n" + graph
 
 

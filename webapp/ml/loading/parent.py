@@ -199,9 +199,11 @@ def judge(path: Path, *, max_features: int, trusted: tuple[str, ...] = ()) -> Pa
 
 
 def compile_model(
-    path: Path, passport: Passport, *, trusted: tuple[str, ...] = ()
+    path: Path, passport: Passport, *, sample: bytes = b"", trusted: tuple[str, ...] = ()
 ) -> tuple[Compilation, bytes]:
     """Compile an accepted file in a child and verify the result; return it with the graph.
+
+    ``sample`` is CSV that its owner sent along: rows to be verified on as well.
 
     Whatever goes wrong is a reason to stay with scikit-learn.
     """
@@ -212,14 +214,14 @@ def compile_model(
         "wall_seconds": COMPILE_WALL_SECONDS,
         "max_answer_bytes": MAX_GRAPH_BYTES,
     }
+    known = {"passport": passport.to_dict(), "sample": sample.decode("utf-8", "replace")}
+    facts = json.dumps(known).encode()
     started = time.monotonic()
     try:
         judges = _get(trusted)
         with judges.compiling():
             started = time.monotonic()
-            output, status = _ask_twice(
-                judges, path, question, json.dumps(passport.to_dict()).encode()
-            )
+            output, status = _ask_twice(judges, path, question, facts)
         if status == 0:
             head, _, graph = output.partition(b"\n")
             return Compilation(**json.loads(head)), graph
