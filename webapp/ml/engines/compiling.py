@@ -11,6 +11,8 @@ import numpy as np
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.sklapi import CastTransformer
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 
 from webapp.errors import InvalidInputError
@@ -19,6 +21,7 @@ from webapp.ml.engines.engine import Engine
 from webapp.ml.engines.onnx_engine import INPUT, OnnxEngine
 from webapp.ml.engines.probing import Matrix, Prober, read_sample
 from webapp.ml.engines.sklearn_engine import SklearnEngine
+from webapp.ml.graph import walk
 from webapp.ml.passport import Compilation, Passport
 from webapp.ml.predictor import Predictor
 
@@ -47,6 +50,8 @@ def compile_model(
     predictor = Predictor(estimator, passport)
     if predictor.layout != "numbers":
         return _stay(started, "only models of numbers are compiled"), b""
+    if _has_endless_thresholds(estimator):
+        return _stay(started, "trees that split on what is missing are not converted"), b""
     original = SklearnEngine(estimator)
     try:
         finite, holed = _draw(predictor, original, sample)
@@ -142,7 +147,7 @@ def _convert(
 ) -> Iterator[tuple[str, bytes]]:
     boosting.register()
     options = {"zipmap": False} if passport.has_predict_proba else None
-    for precision, (candidate, tensor) in _candidates(estimator).items():
+    for precision, (candidate, tensor) in _candidates(_unwrap(estimator)).items():
         try:
             model = to_onnx(
                 candidate,
@@ -155,6 +160,20 @@ def _convert(
             refuse(f"{precision}: {_say(error)}")
         else:
             yield precision, graph
+
+
+def _has_endless_thresholds(estimator: Any) -> bool:
+    """Tell whether a tree has an infinite threshold, which skl2onnx rounds for ever."""
+    trees = (getattr(part, "tree_", None) for part in walk(estimator))
+    return any(tree is not None and not np.isfinite(tree.threshold).all() for tree in trees)
+
+
+def _unwrap(estimator: Any) -> Any:
+    """Find the estimator that answers in place of a finished search."""
+    while isinstance(estimator, (BaseSearchCV, FrozenEstimator)):
+        frozen = isinstance(estimator, FrozenEstimator)
+        estimator = estimator.estimator if frozen else estimator.best_estimator_
+    return estimator
 
 
 def _candidates(estimator: Any) -> dict[str, tuple[Any, type[Any]]]:
