@@ -130,7 +130,7 @@ def _draw(predictor: Predictor, original: Engine, sample: str) -> tuple[Matrix, 
     """Draw rows without missing values, and rows with some where the model takes them."""
     prober = Prober(predictor.estimator, predictor.columns)
     # The ordinary ones come first: they are what the engines are timed on.
-    parts = [prober.plain(), prober.near(), prober.extreme()]
+    parts = [prober.plain(), prober.near(), prober.remembered(), prober.extreme()]
     if predictor.passport.classes_ is not None and predictor.passport.n_outputs == 1:
         parts.append(prober.between(lambda X: original.run(X, finite=True, probabilities=False)[0]))
     if sample:

@@ -22,6 +22,7 @@ Matrix = np.ndarray[Any, np.dtype[np.float64]]
 Ask = Callable[[Matrix], Any]
 
 NEAR_ROWS: Final = 1000
+REMEMBERED_ROWS: Final = 500
 PLAIN_ROWS: Final = 400
 EXTREME_ROWS: Final = 100
 HOLED_ROWS: Final = 400
@@ -38,6 +39,7 @@ class Prober:
     """Draws rows for one estimator of numbers, the same ones every time."""
 
     def __init__(self, estimator: Any, columns: Sequence[Column]) -> None:
+        self._estimator = estimator
         self._random = np.random.default_rng(0)
         self._known = [column.closed for column in columns]
         critical = _critical(estimator, len(columns))
@@ -57,6 +59,13 @@ class Prober:
     def near(self) -> Matrix:
         """Draw rows of values at and next to what the model compares with."""
         return self._draw(NEAR_ROWS, lambda i, n: self._random.choice(self._pools[i], n))
+
+    def remembered(self) -> Matrix:
+        """Take rows that the model keeps, where distances are equal, and the middles of pairs."""
+        rows = _remembered(self._estimator, len(self._pools))
+        if len(rows) > REMEMBERED_ROWS:
+            rows = self._random.choice(rows, REMEMBERED_ROWS, replace=False)
+        return np.concatenate([rows, (rows + rows[::-1]) / 2])
 
     def plain(self) -> Matrix:
         """Draw rows from the range in which the model decides."""
@@ -116,6 +125,24 @@ def _read_cell(cell: str) -> float | str | None:
         return float(cell) if cell else None
     except ValueError:
         return cell
+
+
+def _remembered(estimator: Any, width: int) -> Matrix:
+    if isinstance(estimator, Pipeline):
+        *before, (_, last) = estimator.steps
+        if not all(isinstance(step, _SCALERS) for _, step in before):
+            return np.empty((0, width))
+        rows = _remembered(last, width)
+        for _, step in reversed(before if len(rows) else []):
+            rows = step.inverse_transform(rows)
+        return rows
+    found = [np.empty((0, width))]
+    for part in walk(estimator):
+        for name in ("_fit_X", "X_train_", "support_vectors_", "cluster_centers_"):
+            kept = getattr(part, name, None)
+            if isinstance(kept, np.ndarray) and kept.ndim == 2 and kept.shape[1] == width:
+                found.append(kept.astype(np.float64))
+    return np.concatenate(found)
 
 
 def _critical(step: Any, width: int) -> list[Matrix]:
