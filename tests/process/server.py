@@ -138,7 +138,7 @@ class Server:
         """Parse the live log: all lines, or those with these fields."""
         return [
             event
-            for event in map(orjson.loads, self.lines())
+            for event in map(orjson.loads, filter(None, self.lines()))
             if all(event.get(name) == value for name, value in fields.items())
         ]
 
