@@ -1,5 +1,6 @@
 """A model that is proven equal on a faster engine is served by it; the others say why not."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from sklearn.datasets import load_breast_cancer, load_iris
 
 from tests import database
 from tests.estimators import cancer_forest, description_text, iris_pipeline
-from tests.world import Event, World, kept_logging
+from tests.world import PASSWORD, Event, World, kept_logging
 
 X = load_iris().data
 PATIENCE_SECONDS = 60
@@ -130,6 +131,24 @@ def test_a_model_is_pinned_to_scikit_learn_and_released(compiling: World) -> Non
     assert engine_of(compiling, compiling.predict("pinned", X.tolist())) == "onnx"
     wrong = compiling.call("PATCH", "models/pinned", compiling.owner, json={"engine": "fast"})
     assert wrong.status_code == 400
+
+
+def test_the_admin_page_shows_the_engine_and_why(compiling: World) -> None:
+    upload(compiling, "shown", iris_pipeline())
+    upload(compiling, "unshown", description_text())
+    admin = compiling.call("GET", "models", compiling.admin).json["data"]["items"]
+    ids = {model["name"]: model["id"] for model in admin}
+    signed_in = compiling.app.test_client()
+    page = signed_in.get("/admin/login").get_data(as_text=True)
+    assert page
+    form = {"email": compiling.admin.email, "password": PASSWORD}
+    assert signed_in.post("/admin/login", data=form).status_code == 303
+    shown = signed_in.get(f"/admin/models/{ids['shown']}").get_data(as_text=True)
+    assert re.search(
+        r"ONNX, float(32|64), [\d.]+ × as fast on one row; equal on [\d,]+ rows", shown
+    )
+    unshown = signed_in.get(f"/admin/models/{ids['unshown']}").get_data(as_text=True)
+    assert "scikit-learn: only models of numbers are compiled" in unshown
 
 
 def test_a_sample_of_the_owner_is_verified_on_as_well(compiling: World) -> None:
