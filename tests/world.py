@@ -56,6 +56,7 @@ class World:
                 "log_dir": self.log_dir,
                 "log_stdout": "off",
                 "jwt_secret_key": secrets.token_hex(32),
+                "engine": "sklearn",  # nothing is compiled but where a test is about that
                 **overrides,
             }
         )
@@ -107,11 +108,18 @@ class World:
         return self.client.open(path, method=method, headers=headers, **options)
 
     def upload(
-        self, name: str, model: Any, person: Person | None = None, **fields: str
+        self,
+        name: str,
+        model: Any,
+        person: Person | None = None,
+        sample: str | None = None,
+        **fields: str,
     ) -> TestResponse:
         """Upload an estimator, or bytes that claim to be one."""
         content = model if isinstance(model, bytes) else dump(model)
         data = {"file": (io.BytesIO(content), "model.joblib"), "name": name, **fields}
+        if sample is not None:
+            data["sample"] = (io.BytesIO(sample.encode()), "sample.csv")
         return self.call("POST", "models/upload", person or self.owner, data=data)
 
     def predict(

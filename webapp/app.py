@@ -22,6 +22,7 @@ from webapp.logstore.reader import LogReader
 from webapp.ml.store import ModelStore
 from webapp.parts import Parts, attach
 from webapp.services import tokens
+from webapp.services.compilations import Compilations
 from webapp.services.predictions import Predictions
 from webapp.services.registry import Registry
 from webapp.services.throttle import LoginThrottle
@@ -94,5 +95,6 @@ def _parts(settings: Settings, log_handler: SharedRotatingHandler) -> Parts:
         store=store,
         registry=registry,
         predictions=Predictions(settings, store, registry),
+        compilations=Compilations(settings, store, registry),
         throttle=LoginThrottle(settings),
     )

@@ -9,6 +9,7 @@ from webapp.events.rotation import SharedRotatingHandler
 from webapp.logstore.caching import RecentAnswers
 from webapp.logstore.reader import LogReader
 from webapp.ml.store import ModelStore
+from webapp.services.compilations import Compilations
 from webapp.services.predictions import Predictions
 from webapp.services.registry import Registry
 from webapp.services.throttle import LoginThrottle
@@ -28,6 +29,7 @@ class Parts:
     store: ModelStore
     registry: Registry
     predictions: Predictions
+    compilations: Compilations
     throttle: LoginThrottle
 
 

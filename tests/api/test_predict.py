@@ -8,6 +8,8 @@ from sklearn.datasets import load_breast_cancer, load_iris
 
 from tests.estimators import cancer_forest, iris_pipeline
 from tests.world import World
+from webapp.ml.engines.sklearn_engine import SklearnEngine
+from webapp.services.tokens import Identity
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 
@@ -158,9 +160,10 @@ def test_an_estimator_that_raises_is_our_failure(
             raise ZeroDivisionError(secret)
 
     served.predict("iris", [ROW])
-    predictor, hit, _ = served.parts.predictions._cache.get(_digest(served))
-    assert hit
-    monkeypatch.setattr(predictor, "_estimator", Broken(), raising=True)
+    owner = Identity(served.owner.id, served.owner.email, "user")
+    with served.app.app_context():
+        _, predictor = served.parts.predictions.describe(owner, "iris")
+    monkeypatch.setattr(predictor, "_original", SklearnEngine(Broken()), raising=True)
     response = served.predict("iris", [ROW])
     assert response.status_code == 500
     assert response.json["error"] == "PredictionError"
@@ -184,12 +187,6 @@ def test_history_is_the_callers_own(served: World) -> None:
     assert response.json["data"]["total"] > 2
     other = served.person("nobody@example.com")
     assert served.call("GET", "predictions", other).json["data"]["items"] == []
-
-
-def _digest(served: World) -> str:
-    model = served.call("GET", "models/iris", served.owner).json["data"]
-    digest: str = model["versions"][0]["sha256"]
-    return digest
 
 
 def _assert_logged_failure(served: World, response: Any, error: str) -> None:

@@ -13,6 +13,8 @@ from tests.estimators import dumped
 from tests.unit.ml import hostile
 from tests.world import World
 from webapp.cli.models import models
+from webapp.ml.passport import Compilation
+from webapp.services import compilations
 
 
 def run(served: World, file: Path, *options: str) -> Result:
@@ -95,3 +97,42 @@ def test_a_file_cannot_write_to_the_terminal(served: World, file: Path) -> None:
     assert "\x1b" not in shown
     assert "\u202e" not in shown
     assert "refused, global_not_allowed" in shown
+
+
+def verify(world: World, model: str) -> Result:
+    """Verify a model as an operator does."""
+    runner: FlaskCliRunner = world.app.test_cli_runner()
+    return runner.invoke(models, ["verify", model])
+
+
+def test_verifying_compiles_a_model_whose_compiling_never_ended(world: World) -> None:
+    new = world.upload("iris", estimators.iris_pipeline()).json["data"]
+    result = verify(world, f"{new['id']}@1")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("iris@1: equal on ")
+    model = world.call("GET", "models/iris", world.owner).json["data"]
+    assert model["versions"][0]["passport"]["compilation"]["engine"] == "onnx"
+    (action,) = world.events(action="verify_model")
+    assert (action["actor"], action["outcome"], action["model_version"]) == ("cli", "success", 1)
+
+
+def test_verifying_takes_the_engine_from_a_model_that_is_not_equal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = world.upload("iris", estimators.iris_pipeline()).json["data"]
+    assert verify(world, new["id"]).exit_code == 0
+    refused = Compilation("sklearn", "3 of 1,000 labels differ", 0.1)
+    monkeypatch.setattr(compilations, "compile_model", lambda *args, **named: (refused, b""))
+    result = verify(world, new["id"])
+    assert result.exit_code == 1
+    assert result.stdout == "iris@1: stays on scikit-learn: 3 of 1,000 labels differ\n"
+    model = world.call("GET", "models/iris", world.owner).json["data"]
+    assert model["versions"][0]["passport"]["compilation"]["engine"] == "sklearn"
+    (failed,) = world.events(action="verify_model", outcome="failure")
+    assert failed["reason"] == "3 of 1,000 labels differ"
+
+
+def test_verifying_what_is_not_there_is_one_line(world: World) -> None:
+    result = verify(world, "01a20da4-0e78-709b-83bd-463b7c3a7006")
+    assert result.exit_code == 1
+    assert "there is no such model" in result.stderr

@@ -1,4 +1,4 @@
-"""``flask models``: what is in a model file, from the terminal."""
+"""``flask models``: what is in a model file and what serves it, from the terminal."""
 
 import json
 import sys
@@ -11,10 +11,15 @@ from flask.cli import AppGroup
 from rich.table import Table
 
 from webapp.cli.rendering import console, escape
+from webapp.errors import AppError
+from webapp.events.actions import record_action
 from webapp.ml.loading.inspection import Inspection, inspect
+from webapp.ml.passport import Compilation
 from webapp.parts import parts
+from webapp.services.tokens import Identity
 
-models = AppGroup("models", help="Look into model files.")
+models = AppGroup("models", help="Look into model files, and verify what serves them.")
+_OPERATOR = Identity("", "", "admin")
 
 
 @models.command("inspect")
@@ -33,6 +38,41 @@ def inspect_(file: Path, form: str | None) -> None:
     else:
         _print(file, found)
     sys.exit(1 if found.is_refused else 0)
+
+
+@models.command("verify")
+@click.argument("model")
+def verify(model: str) -> None:
+    """Compile MODEL again and compare it with scikit-learn; workers follow within 2 s.
+
+    MODEL is an id, or a version of one: ID@3. Exit status 1 means that scikit-learn serves it.
+    """
+    try:
+        version = parts().registry.resolve(_OPERATOR, model)
+    except AppError as error:
+        raise click.ClickException(error.message) from None
+    compilation = parts().compilations.compile_now(version.passport)
+    proven = compilation.engine == "onnx"
+    record_action(
+        "verify_model",
+        outcome="success" if proven else "failure",
+        reason=compilation.reason,
+        actor="cli",
+        model_id=version.model_id,
+        model_name=version.name,
+        model_version=version.version,
+    )
+    click.echo(f"{version.name}@{version.version}: {_describe(compilation)}")
+    sys.exit(0 if proven else 1)
+
+
+def _describe(compilation: Compilation) -> str:
+    if compilation.engine == "sklearn":
+        return f"stays on scikit-learn: {compilation.reason}"
+    return (
+        f"equal on {compilation.verified_rows:,} rows, to {compilation.max_difference:.1g};"
+        f" served by ONNX Runtime, {compilation.speed_up} times as fast"
+    )
 
 
 def _as_json(found: Inspection) -> dict[str, Any]:

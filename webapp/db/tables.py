@@ -114,6 +114,8 @@ class RegisteredModel(Base):
     name: Mapped[str] = mapped_column(String(64))
     description: Mapped[str] = mapped_column(Text, default="")
     shared: Mapped[bool] = mapped_column(default=False)
+    # "sklearn" keeps its versions from being served by what they were compiled to.
+    engine: Mapped[str] = mapped_column(String(16), default="auto", server_default="auto")
     latest_version: Mapped[int | None]  # moves once a version is ready
     next_version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 
 from cachetools import LRUCache
@@ -11,54 +11,57 @@ from webapp.ml.predictor import Predictor
 
 
 class PredictorCache:
-    """Least recently used predictors, by digest."""
+    """Least recently used predictors, by digest and what else they depend on."""
 
-    def __init__(self, max_bytes: int, load: Callable[[str], Predictor]) -> None:
-        self._load = load
+    def __init__(self, max_bytes: int) -> None:
         self._lock = threading.Lock()
-        self._kept: LRUCache[str, Predictor] = LRUCache(max_bytes, lambda kept: kept.memory_bytes)
-        self._loading: dict[str, Future[Predictor]] = {}
+        self._kept: LRUCache[Hashable, Predictor] = LRUCache(
+            max_bytes, lambda kept: kept.memory_bytes
+        )
+        self._loading: dict[Hashable, Future[Predictor]] = {}
 
-    def get(self, digest: str) -> tuple[Predictor, bool, float]:
+    def get(self, key: Hashable, load: Callable[[], Predictor]) -> tuple[Predictor, bool, float]:
         """Return the predictor, whether it was there, and the seconds spent on loading it.
 
         A thread that asks for a model which another one is loading waits for that load, and
         shares its result or its error.
         """
         with self._lock:
-            kept = self._kept.get(digest)
+            kept = self._kept.get(key)
             if kept is not None:
                 return kept, True, 0.0
-            future = self._loading.get(digest)
+            future = self._loading.get(key)
             mine = future is None
             if future is None:
-                future = self._loading[digest] = Future()
+                future = self._loading[key] = Future()
         started = time.monotonic()
         if mine:
-            self._run(digest, future)
+            self._run(key, future, load)
         return future.result(), False, time.monotonic() - started
 
-    def discard(self, digest: str) -> None:
+    def discard(self, key: Hashable) -> None:
         """Forget a predictor; a load under way will not be kept either."""
         with self._lock:
-            self._kept.pop(digest, None)
-            self._loading.pop(digest, None)
+            self._kept.pop(key, None)
+            self._loading.pop(key, None)
 
-    def _run(self, digest: str, future: Future[Predictor]) -> None:
+    def _run(self, key: Hashable, future: Future[Predictor], load: Callable[[], Predictor]) -> None:
         try:
-            predictor = self._load(digest)
+            predictor = load()
         except BaseException as error:  # whatever it is, the waiting threads must not hang
-            self._finish(digest, future, None)
+            self._finish(key, future, None)
             future.set_exception(error)
         else:
-            self._finish(digest, future, predictor)
+            self._finish(key, future, predictor)
             future.set_result(predictor)
 
-    def _finish(self, digest: str, future: Future[Predictor], predictor: Predictor | None) -> None:
+    def _finish(
+        self, key: Hashable, future: Future[Predictor], predictor: Predictor | None
+    ) -> None:
         with self._lock:
-            if self._loading.get(digest) is not future:
+            if self._loading.get(key) is not future:
                 return
-            del self._loading[digest]
+            del self._loading[key]
             # One that is larger than the whole cache is served and not kept.
             if predictor is not None and predictor.memory_bytes <= self._kept.maxsize:
-                self._kept[digest] = predictor
+                self._kept[key] = predictor

@@ -5,6 +5,28 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
 FeatureKind = Literal["number", "text", "category"]
+EngineName = Literal["sklearn", "onnx"]
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What came of compiling a model to ONNX and of comparing it with scikit-learn.
+
+    ``engine`` is the one that serves the model; where it is scikit-learn, ``reason`` says why.
+    ``takes_nan`` says that rows with missing values were equal as well; scikit-learn serves
+    those otherwise.
+    """
+
+    engine: EngineName
+    reason: str | None
+    seconds: float
+    verified_rows: int = 0
+    max_difference: float = 0.0
+    takes_nan: bool = False
+    precision: str | None = None  # float32 or float64
+    speed_up: float | None = None  # of one row
+    onnx_sha256: str | None = None
+    onnx_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +54,7 @@ class Passport:
     smoke_prediction: Any  # whatever the model answered to one made-up row
     bytes: int
     sha256: str
+    compilation: Compilation | None = None  # not ended yet, or never begun
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts as JSON values."""
@@ -40,4 +63,6 @@ class Passport:
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Self:
         """Read facts that ``to_dict`` returned."""
-        return cls(**{field.name: facts[field.name] for field in fields(cls)})
+        known = {field.name: facts[field.name] for field in fields(cls) if field.name in facts}
+        compilation = known.pop("compilation", None)
+        return cls(**known, compilation=compilation and Compilation(**compilation))

@@ -1,19 +1,22 @@
-"""A fitted estimator behind checks: rows of JSON in, JSON values out."""
+"""A model behind checks: rows of JSON in, JSON values out."""
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import sklearn
 from sklearn.compose import ColumnTransformer
 
 from webapp.errors import InvalidInputError, PredictionError
 from webapp.ml.columns import describe_columns
+from webapp.ml.engines.engine import Engine
+from webapp.ml.engines.sklearn_engine import SklearnEngine
 from webapp.ml.graph import walk
 from webapp.ml.inputs import InputReader, Layout, Rows
 from webapp.ml.outputs import to_json
-from webapp.ml.passport import Passport
+from webapp.ml.passport import EngineName, Passport
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,32 +28,45 @@ class Prediction:
     classes: list[Any] | None
     rows: int
     duration_seconds: float
+    engine: EngineName
 
 
 class Predictor:
-    """Checks input against the passport of a model and predicts with scikit-learn.
+    """Checks input against the passport of a model and predicts with one of its engines.
 
     The estimator becomes the predictor's own: feature names that it would only check against a
     pandas frame are taken out of it, since we check them and send arrays, which cost less.
+    A compiled engine serves what it is proven for, and scikit-learn the rest.
     """
 
-    engine = "sklearn"
-
-    def __init__(self, estimator: Any, passport: Passport) -> None:
+    def __init__(self, estimator: Any, passport: Passport, compiled: Engine | None = None) -> None:
         self.passport = passport
         self.memory_bytes = passport.memory_bytes
-        self._estimator = estimator
+        self.estimator = estimator
         width = passport.n_features_in_
         self.columns = columns = describe_columns(estimator, width)
         names = passport.feature_names_in_
-        layout = _choose_layout(estimator, names, all(c.is_numeric for c in columns))
-        nullable = range(width) if passport.accepts_nan else passport.nan_features
-        self._reader = InputReader(columns, names, frozenset(nullable), layout)
-        if layout != "frame":
+        self.layout = _choose_layout(estimator, names, all(c.is_numeric for c in columns))
+        self.nullable = frozenset(range(width) if passport.accepts_nan else passport.nan_features)
+        self._reader = InputReader(columns, names, self.nullable, self.layout)
+        if self.layout != "frame":
             _forget_names(estimator)
+        self._original: Engine = SklearnEngine(estimator)
+        self._compiled = compiled
+        compilation = passport.compilation
+        if compiled is not None and compilation is not None:
+            self.memory_bytes += compilation.onnx_bytes or 0
+        self._compiled_takes_nan = compilation is not None and compilation.takes_nan
 
-    def predict(self, input_data: Rows, *, probabilities: bool = False) -> Prediction:
-        """Predict one label or number per row.
+    @property
+    def engine(self) -> EngineName:
+        """The engine that serves ordinary rows."""
+        return (self._compiled or self._original).name
+
+    def predict(
+        self, input_data: Rows, *, probabilities: bool = False, engine: EngineName | None = None
+    ) -> Prediction:
+        """Predict one label or number per row, with scikit-learn itself if that is asked for.
 
         Raises
         ------
@@ -63,28 +79,40 @@ class Predictor:
                 'this model has no probabilities: leave out "probabilities"',
                 {"expected": "a model with predict_proba"},
             )
-        X, finite = self._reader.read(input_data)
-        predictions, shares = self._run(X, finite, probabilities)
+        X, finite = self.read(input_data)
+        used, y, shares = self._run(X, finite, probabilities, engine)
         return Prediction(
-            predictions=predictions,
-            probabilities=shares,
+            predictions=to_json(y),
+            probabilities=None if shares is None else _per_row(shares),
             classes=self.passport.classes_ if probabilities else None,
             rows=len(input_data),
             duration_seconds=time.perf_counter() - started,
+            engine=used,
         )
 
-    def _run(self, X: Any, finite: bool, probabilities: bool) -> tuple[list[Any], list[Any] | None]:
+    def read(self, input_data: Rows) -> tuple[Any, bool]:
+        """Make X of rows, and tell whether all of its numbers are finite."""
+        return self._reader.read(input_data)
+
+    def _run(
+        self, X: Any, finite: bool, probabilities: bool, engine: EngineName | None
+    ) -> tuple[EngineName, Any, Any]:
+        compiled = self._compiled
+        if compiled is not None and engine != "sklearn" and (finite or self._compiled_takes_nan):
+            try:
+                y, shares = compiled.run(X, finite=finite, probabilities=probabilities)
+            # It need not be the model's fault: scikit-learn has the last word.
+            except Exception as error:
+                logger.debug("The compiled model failed", exc_info=error)
+            else:
+                return compiled.name, y, shares
+        original = self._original
         try:
-            with (
-                sklearn.config_context(assume_finite=finite, skip_parameter_validation=True),
-                np.errstate(all="ignore"),
-            ):
-                predictions = to_json(self._estimator.predict(X))
-                shares = self._estimator.predict_proba(X) if probabilities else None
+            y, shares = original.run(X, finite=finite, probabilities=probabilities)
         # Any estimator, any exception: all of them mean the same to the caller.
         except Exception as error:
             raise PredictionError("the model failed on this input") from error
-        return predictions, None if shares is None else _per_row(shares)
+        return original.name, y, shares if probabilities else None
 
 
 def _per_row(shares: Any) -> list[Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 SUFFIX: Final = ".joblib"
+GRAPH_SUFFIX: Final = ".onnx"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -57,7 +58,7 @@ class Incoming(io.FileIO):
         digest = self.digest
         with _full_is_storage_error():
             _fsync(self.path)
-            self._store.adopt(self.path, digest)
+            self._store.adopt(self.path, self._store.path(digest))
         self.close()
         return digest
 
@@ -68,7 +69,10 @@ class Incoming(io.FileIO):
 
 
 class ModelStore:
-    """A folder of immutable model files: ``ab/abcd….joblib``."""
+    """A folder of immutable model files: ``ab/abcd….joblib``.
+
+    What a model was compiled to stands beside it: ``ab/abcd…-<SHA-256 of the graph>.onnx``.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -93,19 +97,38 @@ class ModelStore:
         ------
         ModelLoadError : the file is missing, unreadable or not what was stored
         """
+        return _read(self.path(digest), digest)
+
+    def keep_graph(self, digest: str, graph: bytes) -> str:
+        """Store what a model was compiled to; return the digest of that."""
+        incoming = self.receive()
         try:
-            data = self.path(digest).read_bytes()
-        except FileNotFoundError as error:
-            raise ModelLoadError("the stored file of this model is missing") from error
-        except OSError as error:
-            raise ModelLoadError("the stored file of this model cannot be read") from error
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise ModelLoadError("the stored file of this model is not the one that was uploaded")
-        return data
+            incoming.write(graph)
+            with _full_is_storage_error():
+                _fsync(incoming.path)
+                self.adopt(incoming.path, self.graph_path(digest, incoming.digest))
+            return incoming.digest
+        finally:
+            incoming.discard()
+
+    def graph_path(self, digest: str, graph_digest: str) -> Path:
+        """Name the file of what a stored model was compiled to."""
+        return self.path(digest).with_name(f"{digest}-{graph_digest}{GRAPH_SUFFIX}")
+
+    def read_graph(self, digest: str, graph_digest: str) -> bytes:
+        """Read what a stored model was compiled to, and check its hash.
+
+        Raises
+        ------
+        ModelLoadError : the file is missing, unreadable or not what was stored
+        """
+        return _read(self.graph_path(digest, graph_digest), graph_digest)
 
     def delete(self, digest: str) -> None:
-        """Remove a stored model; one that is not there is fine."""
+        """Remove a stored model and what it was compiled to; one that is not there is fine."""
         path = self.path(digest)
+        for graph in path.parent.glob(f"{digest}-*{GRAPH_SUFFIX}"):
+            graph.unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             path.unlink()
             _fsync(path.parent)
@@ -142,13 +165,24 @@ class ModelStore:
         finally:
             os.close(descriptor)
 
-    def adopt(self, path: Path, digest: str) -> None:
+    def adopt(self, path: Path, target: Path) -> None:
         """Move a complete file into its place, and make the move durable."""
-        target = self.path(digest)
         target.parent.mkdir(mode=0o700, exist_ok=True)
         path.replace(target)
         _fsync(target.parent)
         _fsync(self.root)
+
+
+def _read(path: Path, digest: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelLoadError("the stored file of this model is missing") from error
+    except OSError as error:
+        raise ModelLoadError("the stored file of this model cannot be read") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ModelLoadError("the stored file of this model is not the one that was stored")
+    return data
 
 
 def _open_private(path: str, flags: int) -> int:

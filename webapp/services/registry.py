@@ -4,7 +4,7 @@ import re
 import threading
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from webapp.errors import (
 from webapp.events.timing import log_performance
 from webapp.extensions import db
 from webapp.ml.loading import judge
-from webapp.ml.passport import Passport
+from webapp.ml.passport import Compilation, EngineName, Passport
 from webapp.ml.store import Incoming, ModelStore
 from webapp.services.tokens import Identity
 from webapp.settings import Settings
@@ -45,6 +45,8 @@ class ResolvedVersion:
     version: int
     digest: str
     state: str
+    engine: EngineName
+    passport: Passport = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class ModelInfo:
     name: str
     description: str
     shared: bool
+    engine: str
     owner_id: str
     latest_version: int | None
     created_at: datetime
@@ -213,7 +216,7 @@ class Registry:
         return _info(model), version
 
     def change(self, caller: Identity, reference: str, changes: Mapping[str, Any]) -> ModelInfo:
-        """Rename, describe, share or unshare a model of the caller's."""
+        """Rename, describe, share or unshare a model of the caller's, or choose its engine."""
         model = _get_own(caller, reference)
         if "name" in changes:
             check_name(changes["name"])
@@ -229,6 +232,21 @@ class Registry:
             ) from None
         self.forget()
         return _info(model)
+
+    def record_compilation(self, digest: str, compilation: Compilation, graph: bytes) -> None:
+        """Write what came of compiling a file into the passport of every version that has it."""
+        with self._store.exclusive(), write_transaction() as session:
+            versions = list(
+                session.scalars(
+                    select(ModelVersion).where(ModelVersion.digest == digest).with_for_update()
+                )
+            )
+            # None is left if the model was deleted meanwhile.
+            if versions and graph:
+                self._store.keep_graph(digest, graph)
+            for version in versions:
+                version.passport = {**version.passport, "compilation": asdict(compilation)}
+        self.forget()
 
     def delete(self, caller: Identity, reference: str) -> ModelInfo:
         """Delete a model of the caller's with all its versions, and the files nobody else has."""
@@ -329,7 +347,18 @@ class Registry:
         )
         if version is None:
             raise ModelNotFoundError("the model has no such version")
-        return ResolvedVersion(model.id, model.name, version.version, version.digest, version.state)
+        passport = Passport.from_dict(version.passport)
+        is_compiled = passport.compilation is not None and passport.compilation.engine == "onnx"
+        may_be_used = self._settings.engine == model.engine == "auto"
+        return ResolvedVersion(
+            model.id,
+            model.name,
+            version.version,
+            version.digest,
+            version.state,
+            "onnx" if is_compiled and may_be_used else "sklearn",
+            passport,
+        )
 
 
 def check_name(name: str) -> None:
@@ -423,6 +452,7 @@ def _info(model: RegisteredModel, versions: list[dict[str, Any]] | None = None) 
         name=model.name,
         description=model.description,
         shared=model.shared,
+        engine=model.engine,
         owner_id=model.owner_id,
         latest_version=model.latest_version,
         created_at=model.created_at,

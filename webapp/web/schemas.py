@@ -38,6 +38,10 @@ class ModelChanges(RequestBody):
     name: Annotated[StrictStr, Field(examples=["iris"])] = ""
     description: StrictStr = ""
     shared: StrictBool = False
+    engine: Annotated[
+        Literal["auto", "sklearn"],
+        Field(description="`sklearn` pins the model to scikit-learn, whatever it was compiled to"),
+    ] = "auto"
 
 
 class AliasTarget(RequestBody):
@@ -56,7 +60,13 @@ class PredictRequest(RequestBody):
     probabilities: StrictBool = False
 
 
-class CsvQuery(RequestBody):
+class EngineQuery(RequestBody):
+    """Which engine answers: the one that serves the model, or scikit-learn itself."""
+
+    engine: Literal["sklearn"] | None = None
+
+
+class CsvQuery(EngineQuery):
     """What goes with rows in CSV: a body of JSON says this itself."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
@@ -146,6 +156,13 @@ class UploadForm(BaseModel):
     file: Annotated[str, Field(json_schema_extra={"format": "binary"})]
     name: Annotated[str, Field(examples=["iris"])]
     description: str = ""
+    sample: Annotated[
+        str | None,
+        Field(
+            json_schema_extra={"format": "binary"},
+            description="rows as CSV, on which a compiled model must be equal as well",
+        ),
+    ] = None
 
 
 class PageQuery(RequestBody):
@@ -260,6 +277,7 @@ class Model(BaseModel):
     name: str
     description: str
     shared: bool
+    engine: Literal["auto", "sklearn"]
     owner_id: str
     latest_version: int | None
     created_at: datetime

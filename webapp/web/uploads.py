@@ -1,5 +1,6 @@
 """Uploads go to a private file of the store while they arrive, never into memory."""
 
+from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from flask import Request, current_app
@@ -10,6 +11,7 @@ from webapp.ml.store import Incoming
 from webapp.parts import Parts
 
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
+MAX_SAMPLE_BYTES = 2**20
 
 
 class StreamingRequest(Request):
@@ -34,14 +36,23 @@ class StreamingRequest(Request):
         return files
 
 
-def read_upload(request: StreamingRequest, max_bytes: int) -> tuple[Incoming, dict[str, str]]:
-    """Receive a multipart body with one file; return it and the text fields.
+@dataclass(frozen=True)
+class Upload:
+    """The parts of an upload."""
+
+    file: Incoming
+    sample: bytes
+    fields: dict[str, str]
+
+
+def read_upload(request: StreamingRequest, max_bytes: int) -> Upload:
+    """Receive a multipart body with a model file, and perhaps a sample of its input.
 
     Raises
     ------
     UnsupportedMediaTypeError : the body is not multipart/form-data
     RequestEntityTooLarge : it is larger than ``max_bytes``
-    InvalidInputError : no file in it, several, or unknown fields
+    InvalidInputError : no file in it, several, unknown fields, or too large a sample
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaTypeError("the body must be multipart/form-data with a part `file`")
@@ -51,16 +62,27 @@ def read_upload(request: StreamingRequest, max_bytes: int) -> tuple[Incoming, di
     request.max_form_memory_size = 2 * MULTIPART_OVERHEAD_BYTES
     request.max_form_parts = 8
     fields: dict[str, Any] = request.form.to_dict()  # this reads the whole body
-    unknown = ({*request.files, *fields} - {"file", "name", "description"}) or (
-        {*request.files} - {"file"}
-    )
+    unknown = {*fields} - {"file", "name", "description"} or {*request.files} - {"file", "sample"}
     if unknown:
         raise InvalidInputError(f"unknown field {sorted(unknown)[0][:100]}")
-    if len(request.received) != 1 or "file" not in request.files:
+    if len(request.received) != len(request.files) or "file" not in request.files:
         raise InvalidInputError("the part `file` must be one file", {"field": "file"})
-    incoming = request.received[0]
+    incoming = cast(Incoming, request.files["file"].stream)
     if incoming.bytes > max_bytes:
         raise RequestEntityTooLarge
     if "name" not in fields:
         raise InvalidInputError("the field `name` is missing", {"field": "name"})
-    return incoming, fields
+    sample = (
+        _read_sample(cast(Incoming, request.files["sample"].stream))
+        if "sample" in (request.files)
+        else b""
+    )
+    return Upload(incoming, sample, fields)
+
+
+def _read_sample(file: Incoming) -> bytes:
+    if file.bytes > MAX_SAMPLE_BYTES:
+        raise InvalidInputError(
+            f"the sample must be at most {MAX_SAMPLE_BYTES} bytes", {"field": "sample"}
+        )
+    return file.path.read_bytes()

@@ -15,14 +15,26 @@ def sized(size: int) -> Any:
     return SimpleNamespace(memory_bytes=size)
 
 
-def make_cache(max_bytes: int = 100, size: int = 40) -> tuple[PredictorCache, list[str]]:
+class Keeping:
+    """A cache, and how its models are loaded."""
+
+    def __init__(self, load: Callable[[str], Any], max_bytes: int = 100) -> None:
+        self._cache = PredictorCache(max_bytes)
+        self._load = load
+        self.discard = self._cache.discard
+
+    def get(self, digest: str) -> tuple[Any, bool, float]:
+        return self._cache.get(digest, lambda: self._load(digest))
+
+
+def make_cache(max_bytes: int = 100, size: int = 40) -> tuple[Keeping, list[str]]:
     loads: list[str] = []
 
     def load(digest: str) -> Any:
         loads.append(digest)
         return sized(size)
 
-    return PredictorCache(max_bytes, load), loads
+    return Keeping(load, max_bytes), loads
 
 
 class Gate:
@@ -74,7 +86,7 @@ def test_a_discarded_model_is_loaded_again() -> None:
 
 def test_threads_that_want_the_same_model_share_one_load() -> None:
     gate = Gate(lambda _digest: sized(1))
-    cache = PredictorCache(100, gate)
+    cache = Keeping(gate)
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(cache.get, "a") for _ in range(8)]
         gate.begun.acquire(timeout=10)
@@ -86,7 +98,7 @@ def test_threads_that_want_the_same_model_share_one_load() -> None:
 
 def test_different_models_load_side_by_side() -> None:
     gate = Gate(lambda _digest: sized(1))
-    cache = PredictorCache(100, gate)
+    cache = Keeping(gate)
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(cache.get, digest) for digest in "ab"]
         # Both are under way before either may end.
@@ -100,7 +112,7 @@ def test_every_waiting_thread_sees_a_failed_load_and_the_next_one_tries_again() 
         raise ModelLoadError("the stored file of this model is missing")
 
     gate = Gate(fail)
-    cache = PredictorCache(100, gate)
+    cache = Keeping(gate)
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(cache.get, "a") for _ in range(4)]
         gate.begun.acquire(timeout=10)
@@ -115,7 +127,7 @@ def test_every_waiting_thread_sees_a_failed_load_and_the_next_one_tries_again() 
 
 def test_a_model_discarded_while_it_loads_is_not_kept() -> None:
     gate = Gate(lambda _digest: sized(1))
-    cache = PredictorCache(100, gate)
+    cache = Keeping(gate)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(cache.get, "a")
         gate.begun.acquire(timeout=10)

@@ -14,7 +14,7 @@ from tests import estimators
 from tests.estimators import dump, dumped
 from tests.unit.ml import hostile
 from webapp.errors import ModelRejectedError, ServiceUnavailableError
-from webapp.ml.loading import judge, parent, sandbox
+from webapp.ml.loading import compile_model, judge, parent, sandbox
 from webapp.ml.passport import Passport
 
 # What code in the child could do, if there ever were some.
@@ -281,3 +281,31 @@ def test_a_third_upload_at_once_waits_and_then_is_told_to_come_back(
         thread.join()
     assert refusals == ["limits", "limits"]
     assert judge(upload, max_features=100).n_features_in_ == 4
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [
+        ("COMPILE_CPU_SECONDS", 0, "takes more time or memory than allowed"),
+        ("MAX_GRAPH_BYTES", 100, "compiling it failed"),
+    ],
+)
+def test_a_compiler_that_fails_leaves_the_model_on_scikit_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, reason: str
+) -> None:
+    path = tmp_path / "model.joblib"
+    path.write_bytes(dumped(estimators.cancer_forest))
+    passport = judge(path, max_features=100)
+    monkeypatch.setattr(parent, limit, value)
+    compilation, graph = compile_model(path, passport)
+    assert (compilation.engine, graph) == ("sklearn", b"")
+    assert reason in (compilation.reason or "")
+
+
+def test_a_model_that_vanished_is_not_compiled(tmp_path: Path) -> None:
+    path = tmp_path / "model.joblib"
+    path.write_bytes(dumped(estimators.iris_pipeline))
+    passport = judge(path, max_features=100)
+    path.unlink()
+    compilation, _ = compile_model(path, passport)
+    assert (compilation.engine, compilation.reason) == ("sklearn", "compiling it failed")

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from webapp.ml.loading.parent import judge, share
+from webapp.ml.loading.parent import compile_model, judge, share
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
-__all__ = ["judge", "load_estimator", "share"]
+__all__ = ["compile_model", "judge", "load_estimator", "share"]
 
 
 def load_estimator(data: bytes, trusted: tuple[str, ...] = ()) -> "BaseEstimator":

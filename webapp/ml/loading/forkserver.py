@@ -2,8 +2,8 @@
 
 Started with an empty environment, it has imported all that judging needs and has never held a
 secret. It ends when nobody is left who could ask. Standard input is the socket of its requests;
-one request is one message, a JSON object, with two descriptors: the upload, and a pipe for the
-answer.
+one request is one message, a JSON object, with three descriptors: the upload, a pipe for the
+answer, and a file of what the child needs to know of the upload.
 """
 
 import fcntl
@@ -16,21 +16,23 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from webapp.errors import ModelRejectedError
 from webapp.ml.loading import sandbox
 from webapp.ml.loading.examine import examine
-from webapp.ml.loading.judging import ENDED, STARTED
+from webapp.ml.loading.judging import COMPILE, ENDED, STARTED
+from webapp.ml.loading.loader import load_estimator
 from webapp.ml.loading.policy import load_policy
+from webapp.ml.passport import Passport
 
 CHILDREN: Final = 2
 MAX_REQUEST_BYTES: Final = 64 * 2**10
 _TROUBLE_LENGTH: Final = 4000
 _TICK_SECONDS: Final = 0.5
 # Descriptors of the child; its limit on them is low, hence not where they came.
-_UPLOAD, _ANSWER, _SPARE = 3, 4, 32
+_UPLOAD, _ANSWER, _FACTS, _SPARE = 3, 4, 5, 32
 
 
 @dataclass
@@ -71,21 +73,21 @@ class ForkServer:
             _kill(child.process)
 
     def _accept(self) -> bool:
-        message, descriptors, _, _ = socket.recv_fds(self._requests, MAX_REQUEST_BYTES, 2)
+        message, descriptors, _, _ = socket.recv_fds(self._requests, MAX_REQUEST_BYTES, 3)
         if not message:
             return False
-        file, answer = descriptors
-        with os.fdopen(file, "rb") as upload:
+        file, answer, known = descriptors
+        with os.fdopen(file, "rb") as upload, os.fdopen(known, "rb") as facts:
             if _is_still_wanted(answer):
-                self._fork(json.loads(message), upload.fileno(), answer)
+                self._fork(json.loads(message), upload.fileno(), answer, facts.fileno())
             else:
                 os.close(answer)
         return True
 
-    def _fork(self, asked: dict[str, Any], upload: int, answer: int) -> None:
+    def _fork(self, asked: dict[str, Any], upload: int, answer: int, facts: int) -> None:
         process = os.fork()
         if process == 0:
-            _be_child(asked, upload, answer)
+            _be_child(asked, upload, answer, facts)
         with suppress(OSError):
             os.setpgid(process, process)
         self._children.append(Child(process, answer, time.monotonic() + asked["wall_seconds"]))
@@ -116,17 +118,17 @@ def _kill(process: int) -> None:
             kill(process, signal.SIGKILL)
 
 
-def _be_child(asked: dict[str, Any], upload: int, answer: int) -> None:
-    """Judge the upload and never return."""
+def _be_child(asked: dict[str, Any], upload: int, answer: int, facts: int) -> None:
+    """Do what is asked with the upload and never return."""
     status = 1
     try:
         os.setpgid(0, 0)
         sandbox.die_with_parent()
         signal.set_wakeup_fd(-1)
         os.write(answer, STARTED)
-        _keep_only(upload, answer)
-        sandbox.confine()
-        text = json.dumps(_judge(asked), allow_nan=False).encode()
+        _keep_only(upload, answer, facts)
+        sandbox.confine(asked["cpu_seconds"])
+        text = _compile(asked) if asked["task"] == COMPILE else _judge(asked)
         while text:
             text = text[os.write(_ANSWER, text) :]
         status = 0
@@ -136,24 +138,26 @@ def _be_child(asked: dict[str, Any], upload: int, answer: int) -> None:
         os._exit(status)
 
 
-def _keep_only(upload: int, answer: int) -> None:
+def _keep_only(upload: int, answer: int, facts: int) -> None:
     """Close the server's descriptors; what a model prints must not get into the answer."""
     nowhere = os.open(os.devnull, os.O_RDWR)
-    kept = [fcntl.fcntl(each, fcntl.F_DUPFD, _SPARE) for each in (upload, answer)]
+    kept = [fcntl.fcntl(each, fcntl.F_DUPFD, _SPARE) for each in (upload, answer, facts)]
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
     os.dup2(kept[0], _UPLOAD)
     os.dup2(kept[1], _ANSWER)
-    os.closerange(_ANSWER + 1, os.sysconf("SC_OPEN_MAX"))
+    os.dup2(kept[2], _FACTS)
+    os.closerange(_FACTS + 1, os.sysconf("SC_OPEN_MAX"))
 
 
-def _judge(asked: dict[str, Any]) -> dict[str, Any]:
+def _judge(asked: dict[str, Any]) -> bytes:
+    return json.dumps(_examine(asked), allow_nan=False).encode()
+
+
+def _examine(asked: dict[str, Any]) -> dict[str, Any]:
     try:
-        with os.fdopen(_UPLOAD, "rb") as file:
-            file.seek(0)  # another child may have read it, and died with its server
-            data = file.read()
-        trusted = tuple(asked["trusted"])
-        return {"passport": examine(data, asked["max_features"], trusted).to_dict()}
+        passport = examine(_read(_UPLOAD), asked["max_features"], tuple(asked["trusted"]))
+        return {"passport": passport.to_dict()}
     except ModelRejectedError as error:
         answer: dict[str, Any] = {"message": error.message, "details": error.details}
         if error.__cause__ is not None:
@@ -162,6 +166,23 @@ def _judge(asked: dict[str, Any]) -> dict[str, Any]:
     except (MemoryError, RecursionError):
         message = "the model needs more memory than it may take"
         return {"message": message, "details": {"reason": "limits"}}
+
+
+def _compile(asked: dict[str, Any]) -> bytes:
+    # The compiler takes 30 MB and a fifth of a second, for which no judging should wait.
+    from webapp.ml.engines.compiling import compile_model  # noqa: PLC0415
+
+    estimator = load_estimator(_read(_UPLOAD), tuple(asked["trusted"]))
+    known = json.loads(_read(_FACTS))
+    passport = Passport.from_dict(known["passport"])
+    compilation, graph = compile_model(estimator, passport, known["sample"])
+    return json.dumps(asdict(compilation), allow_nan=False).encode() + b"\n" + graph
+
+
+def _read(descriptor: int) -> bytes:
+    with os.fdopen(descriptor, "rb") as file:
+        file.seek(0)  # another child may have read it, and died with its server
+        return file.read()
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Has an uploaded file judged by a short-lived child, which may crash, loop or run out of memory.
 
-The parent never parses the bytes of an upload. The children come from one fork server, which all
-the processes share that descend from the one that called ``share``. Whoever finds it dead starts
-another.
+An accepted one is compiled in the same way. The parent never parses the bytes of an upload. The
+children come from one fork server, which all the processes share that descend from the one that
+called ``share``. Whoever finds it dead starts another.
 """
 
 import atexit
@@ -17,15 +17,16 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from webapp.errors import ModelRejectedError, ServiceUnavailableError
-from webapp.ml.loading.judging import ENDED, STARTED
+from webapp.ml.loading.judging import COMPILE, ENDED, JUDGE, STARTED
 from webapp.ml.loading.refusals import invalid, rejected
 from webapp.ml.loading.sandbox import CPU_SECONDS, MEMORY_BYTES
-from webapp.ml.passport import Passport
+from webapp.ml.passport import Compilation, Passport
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,10 @@ QUEUE_SECONDS: Final = 10
 START_SECONDS: Final = 20
 _END_SECONDS: Final = 1
 MAX_ANSWER_BYTES: Final = 4 * 2**20
+# A large forest takes a minute to convert; nobody waits for it.
+COMPILE_CPU_SECONDS: Final = 120
+COMPILE_WALL_SECONDS: Final = 240
+MAX_GRAPH_BYTES: Final = 64 * 2**20
 _MAX_STARTS: Final = 2
 _MAX_TROUBLE_BYTES: Final = 4000
 _TICK_SECONDS: Final = 0.2
@@ -55,6 +60,7 @@ class Judges:
         # The server holds a lock on this as long as it lives; a name or number could be reused.
         self._life = os.memfd_create("pellucid-judges")
         self._trouble = os.memfd_create("pellucid-judges-trouble")
+        self._compiling = os.memfd_create("pellucid-compiling")
         self._process: subprocess.Popen[bytes] | None = None
 
     def close(self) -> None:
@@ -63,6 +69,7 @@ class Judges:
         self._server.close()
         os.close(self._life)
         os.close(self._trouble)
+        os.close(self._compiling)
         if self._process is not None:
             # Others may go on asking it.
             with suppress(subprocess.TimeoutExpired):
@@ -95,8 +102,18 @@ class Judges:
             os.close(lock)
         return True
 
-    def ask(self, file: int, question: dict[str, Any]) -> tuple[bytes, int]:
-        """Have a file judged; return the child's answer and exit status.
+    @contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Wait until no process has a model compiled: the other child is for uploads."""
+        turn = os.open(f"/proc/self/fd/{self._compiling}", os.O_RDWR)
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(turn)
+
+    def ask(self, file: int, question: dict[str, Any], facts: int) -> tuple[bytes, int]:
+        """Have a file judged or compiled; return the child's answer and exit status.
 
         Raises
         ------
@@ -106,10 +123,10 @@ class Judges:
         answers, answer = os.pipe()
         try:
             try:
-                socket.send_fds(self._asker, [json.dumps(question).encode()], [file, answer])
+                socket.send_fds(self._asker, [json.dumps(question).encode()], [file, answer, facts])
             finally:
                 os.close(answer)
-            output = self._read(answers, question["wall_seconds"])
+            output = self._read(answers, question["wall_seconds"], question["max_answer_bytes"])
         finally:
             os.close(answers)
         _, started, rest = output.partition(STARTED)
@@ -118,11 +135,11 @@ class Judges:
             raise ServerDiedError(self._last_words())
         return text, int(status)
 
-    def _read(self, answers: int, wall_seconds: float) -> bytes:
-        output = b""
+    def _read(self, answers: int, wall_seconds: float, max_bytes: int) -> bytes:
+        output = bytearray()
         asked, starts = time.monotonic(), 0
         latest = asked + wall_seconds + QUEUE_SECONDS + START_SECONDS
-        while len(output) <= MAX_ANSWER_BYTES:
+        while len(output) <= max_bytes:
             if not output:
                 starts += self.start()
             ready, _, _ = select.select([answers], [], [], _TICK_SECONDS)
@@ -142,7 +159,7 @@ class Judges:
                     )
             elif time.monotonic() > latest:
                 raise ServerDiedError("it does not end a child")
-        return output
+        return bytes(output)
 
     def _last_words(self) -> str:
         return os.pread(self._trouble, _MAX_TROUBLE_BYTES, 0).decode("utf-8", "replace")
@@ -165,14 +182,66 @@ def judge(path: Path, *, max_features: int, trusted: tuple[str, ...] = ()) -> Pa
     ModelRejectedError : ``details["reason"]`` says why, the message what to change
     ServiceUnavailableError : too many uploads at once, or the child cannot start
     """
-    question = {"max_features": max_features, "trusted": trusted, "wall_seconds": WALL_SECONDS}
+    question = {
+        "task": JUDGE,
+        "max_features": max_features,
+        "trusted": trusted,
+        "cpu_seconds": CPU_SECONDS,
+        "wall_seconds": WALL_SECONDS,
+        "max_answer_bytes": MAX_ANSWER_BYTES,
+    }
     try:
-        with path.open("rb") as file:
-            output, status = _ask_twice(_get(trusted), file.fileno(), question)
+        output, status = _ask_twice(_get(trusted), path, question)
     except (OSError, ServerDiedError) as error:  # or no descriptor, process or memory is left
         logger.exception("The check of an upload cannot start")
         raise ServiceUnavailableError("uploaded models cannot be checked now") from error
     return _read_answer(output, status)
+
+
+def compile_model(
+    path: Path, passport: Passport, *, sample: bytes = b"", trusted: tuple[str, ...] = ()
+) -> tuple[Compilation, bytes]:
+    """Compile an accepted file in a child and verify the result; return it with the graph.
+
+    ``sample`` is CSV that its owner sent along: rows to be verified on as well.
+
+    Whatever goes wrong is a reason to stay with scikit-learn.
+    """
+    question = {
+        "task": COMPILE,
+        "trusted": trusted,
+        "cpu_seconds": COMPILE_CPU_SECONDS,
+        "wall_seconds": COMPILE_WALL_SECONDS,
+        "max_answer_bytes": MAX_GRAPH_BYTES,
+    }
+    known = {"passport": passport.to_dict(), "sample": sample.decode("utf-8", "replace")}
+    facts = json.dumps(known).encode()
+    started = time.monotonic()
+    try:
+        judges = _get(trusted)
+        with judges.compiling():
+            started = time.monotonic()
+            output, status = _ask_twice(judges, path, question, facts)
+        if status == 0:
+            head, _, graph = output.partition(b"\n")
+            return Compilation(**json.loads(head)), graph
+        reason = _explain(status)
+        logger.info("A model was not compiled: %s", output.decode("utf-8", "replace") or reason)
+    except (OSError, ServerDiedError, ServiceUnavailableError, ValueError, TypeError):
+        logger.exception("The compiling of a model failed")
+        reason = "compiling it failed"
+    return Compilation("sklearn", reason, time.monotonic() - started), b""
+
+
+def _explain(status: int) -> str:
+    if -status in _CRASHES:
+        return "compiling it crashes"
+    if status < 0:
+        return (
+            "compiling it takes more time or memory than allowed"
+            f" ({COMPILE_CPU_SECONDS} s, {MEMORY_BYTES // 2**20} MiB)"
+        )
+    return "compiling it failed"
 
 
 def _get(trusted: tuple[str, ...]) -> Judges:
@@ -184,11 +253,16 @@ def _get(trusted: tuple[str, ...]) -> Judges:
         return _shared
 
 
-def _ask_twice(judges: Judges, file: int, question: dict[str, Any]) -> tuple[bytes, int]:
-    try:
-        return judges.ask(file, question)
-    except ServerDiedError:
-        return judges.ask(file, question)  # of a new one
+def _ask_twice(
+    judges: Judges, path: Path, question: dict[str, Any], facts: bytes = b""
+) -> tuple[bytes, int]:
+    with path.open("rb") as file, os.fdopen(os.memfd_create("pellucid-facts"), "wb") as known:
+        known.write(facts)
+        known.flush()
+        try:
+            return judges.ask(file.fileno(), question, known.fileno())
+        except ServerDiedError:
+            return judges.ask(file.fileno(), question, known.fileno())  # of a new one
 
 
 def _environment() -> dict[str, str]:

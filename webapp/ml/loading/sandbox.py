@@ -16,7 +16,6 @@ MEMORY_BYTES: Final = 2 * 2**30
 CPU_SECONDS: Final = 20
 _LIMITS: Final = (
     (resource.RLIMIT_AS, MEMORY_BYTES),
-    (resource.RLIMIT_CPU, CPU_SECONDS),
     (resource.RLIMIT_FSIZE, 0),
     (resource.RLIMIT_NOFILE, 16),
     (resource.RLIMIT_CORE, 0),
@@ -61,9 +60,9 @@ def level() -> Literal["seccomp", "rlimits"]:
     return "rlimits" if _library() is None else "seccomp"
 
 
-def confine() -> None:
+def confine(cpu_seconds: int) -> None:
     """Confine this process for the rest of its life."""
-    for limit, value in _LIMITS:
+    for limit, value in (*_LIMITS, (resource.RLIMIT_CPU, cpu_seconds)):
         resource.setrlimit(limit, (value, value))
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     library = _library()

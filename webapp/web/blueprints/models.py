@@ -42,13 +42,18 @@ blueprint = Blueprint("models", __name__, url_prefix="/api/v1/models")
 )
 @requires_scope("models")
 def upload() -> tuple[dict[str, Any], int]:
-    """Upload a fitted estimator, saved with joblib, as the next version of a name."""
+    """Upload a fitted estimator, saved with joblib, as the next version of a name.
+
+    It is compiled afterwards, which takes seconds: `compilation` of the version's passport then
+    says which engine serves it, and why. A `sample` of its input makes that check a better one.
+    """
     streaming = cast(StreamingRequest, request)
     about: dict[str, Any] = {}
     try:
-        incoming, fields = read_upload(streaming, parts().settings.max_upload_bytes)
-        about = {"sha256": incoming.digest, "bytes": incoming.bytes, "name": fields["name"][:64]}
-        new = parts().registry.add(caller(), incoming, fields["name"], fields.get("description"))
+        sent = read_upload(streaming, parts().settings.max_upload_bytes)
+        incoming, name = sent.file, sent.fields["name"]
+        about = {"sha256": incoming.digest, "bytes": incoming.bytes, "name": name[:64]}
+        new = parts().registry.add(caller(), incoming, name, sent.fields.get("description"))
     except AppError as error:
         reason = error.details.get("reason", error.message)
         record_action("upload_model", outcome="failure", reason=reason, details=about)
@@ -63,6 +68,7 @@ def upload() -> tuple[dict[str, Any], int]:
     }
     annotate(**facts)
     record_action("upload_model", details=about, **facts)
+    parts().compilations.submit(new.passport, sent.sample)
     return {"success": True, "data": asdict(new)}, 201
 
 
@@ -89,7 +95,7 @@ def get_model(model_id: str) -> dict[str, Any]:
 @documented("models", Success[Model], json=ModelChanges, failures=(403, 404, 409))
 @requires_scope("models")
 def change_model(model_id: str) -> dict[str, Any]:
-    """Rename, describe, share or unshare a model of yours."""
+    """Rename, describe, share or unshare a model of yours, or pin it to scikit-learn."""
     changes = read_json(ModelChanges).model_dump(exclude_unset=True)
     try:
         model = parts().registry.change(caller(), model_id, changes)

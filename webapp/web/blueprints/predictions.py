@@ -40,7 +40,8 @@ def predict() -> dict[str, Any] | Response:
 
     A body of CSV has a header with the feature names, in any order; an empty field is a missing
     value. For a model without feature names, `Content-Type: text/csv; header=present` or
-    `header=absent` says whether there is a header.
+    `header=absent` says whether there is a header. `?engine=sklearn` has scikit-learn itself
+    answer, also where the model was compiled.
     """
     if request.mimetype == CSV:
         query = read_query(CsvQuery)

@@ -1,0 +1,206 @@
+"""A model that is proven equal on a faster engine is served by it; the others say why not."""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_iris
+
+from tests import database
+from tests.estimators import cancer_forest, description_text, iris_pipeline
+from tests.world import PASSWORD, Event, World, kept_logging
+
+X = load_iris().data
+PATIENCE_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def _compiling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with kept_logging(), database.migrated(tmp_path_factory.mktemp("engines-db")) as url:
+        made = World(tmp_path_factory.mktemp("engines"), url, engine="auto")
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def compiling(_compiling: World) -> Iterator[World]:
+    """A program that compiles what is uploaded."""
+    with _compiling.logging():
+        yield _compiling
+
+
+def compilation(world: World, reference: str) -> dict[str, Any]:
+    """Wait for what came of compiling the newest version of a model."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        model = world.call("GET", f"models/{reference}", world.owner).json["data"]
+        found: dict[str, Any] | None = model["versions"][-1]["passport"]["compilation"]
+        if found is not None:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("not compiled in time")
+
+
+def engine_of(world: World, response: Any) -> str:
+    """Tell which engine answered, from the log."""
+    (prediction,) = world.events(response, event_type="prediction")
+    engine: str = prediction["engine"]
+    return engine
+
+
+def upload(world: World, name: str, estimator: Any) -> dict[str, Any]:
+    """Upload a model that nothing has been compiled of."""
+    response = world.upload(name, estimator)
+    assert response.status_code == 201
+    assert response.json["data"]["passport"]["compilation"] is None
+    return compilation(world, name)
+
+
+def graphs(world: World) -> list[Path]:
+    """List the stored graphs."""
+    return sorted((world.settings.instance_path / "models").glob("*/*.onnx"))
+
+
+def test_a_proven_model_is_served_by_onnx(compiling: World) -> None:
+    found = upload(compiling, "proven", iris_pipeline())
+    assert found["engine"] == "onnx"
+    assert found["reason"] is None
+    assert found["verified_rows"] >= 1000
+    assert 0 <= found["max_difference"] <= 1e-6
+    assert found["speed_up"] > 1
+    assert found["onnx_bytes"] > 0
+
+    response = compiling.predict("proven", X.tolist(), probabilities=True)
+    assert engine_of(compiling, response) == "onnx"
+    (loaded,) = compiling.events(response, event_type="model_loaded")
+    assert loaded["engine"] == "onnx"
+    assert response.json["data"]["predictions"] == iris_pipeline().predict(X).tolist()
+    np.testing.assert_allclose(
+        response.json["data"]["probabilities"], iris_pipeline().predict_proba(X), atol=1e-6
+    )
+
+
+def test_one_request_can_ask_for_scikit_learn_itself(compiling: World) -> None:
+    upload(compiling, "forest", cancer_forest())
+    rows = load_breast_cancer().data[:50]
+    body = {"model_id": "forest", "input_data": rows.tolist(), "probabilities": True}
+    response = compiling.call(
+        "POST", "predictions/predict?engine=sklearn", compiling.owner, json=body
+    )
+    assert engine_of(compiling, response) == "sklearn"
+    expected = cancer_forest().predict_proba(load_breast_cancer(as_frame=True).data[:50])
+    np.testing.assert_array_equal(response.json["data"]["probabilities"], expected)
+    assert engine_of(compiling, compiling.predict("forest", rows.tolist())) == "onnx"
+
+
+def test_an_unknown_engine_is_refused(compiling: World) -> None:
+    body = {"model_id": "proven", "input_data": [[1, 2, 3, 4]]}
+    response = compiling.call(
+        "POST", "predictions/predict?engine=quantum", compiling.owner, json=body
+    )
+    assert response.status_code == 400
+    assert "engine" in response.json["message"]
+
+
+def test_a_warm_prediction_asks_the_database_nothing(compiling: World) -> None:
+    upload(compiling, "warm", iris_pipeline())
+    compiling.predict("warm", X.tolist())
+    assert compiling.last_event(compiling.predict("warm", X.tolist()))["db_queries"] == 0
+
+
+def test_a_model_that_is_not_compiled_says_why(compiling: World) -> None:
+    found = upload(compiling, "texts", description_text())
+    assert found["engine"] == "sklearn"
+    assert found["reason"] == "only models of numbers are compiled"
+    response = compiling.predict("texts", [["a flower with petals"]])
+    assert engine_of(compiling, response) == "sklearn"
+    lines: list[Event] = compiling.events(message="Model stays on scikit-learn")
+    assert lines[-1]["reason"] == found["reason"]
+
+
+def test_a_model_is_pinned_to_scikit_learn_and_released(compiling: World) -> None:
+    upload(compiling, "pinned", iris_pipeline())
+    pinned = compiling.call("PATCH", "models/pinned", compiling.owner, json={"engine": "sklearn"})
+    assert pinned.json["data"]["engine"] == "sklearn"
+    assert engine_of(compiling, compiling.predict("pinned", X.tolist())) == "sklearn"
+    compiling.call("PATCH", "models/pinned", compiling.owner, json={"engine": "auto"})
+    assert engine_of(compiling, compiling.predict("pinned", X.tolist())) == "onnx"
+    wrong = compiling.call("PATCH", "models/pinned", compiling.owner, json={"engine": "fast"})
+    assert wrong.status_code == 400
+
+
+def test_the_admin_page_shows_the_engine_and_why(compiling: World) -> None:
+    upload(compiling, "shown", iris_pipeline())
+    upload(compiling, "unshown", description_text())
+    admin = compiling.call("GET", "models", compiling.admin).json["data"]["items"]
+    ids = {model["name"]: model["id"] for model in admin}
+    signed_in = compiling.app.test_client()
+    page = signed_in.get("/admin/login").get_data(as_text=True)
+    assert page
+    form = {"email": compiling.admin.email, "password": PASSWORD}
+    assert signed_in.post("/admin/login", data=form).status_code == 303
+    shown = signed_in.get(f"/admin/models/{ids['shown']}").get_data(as_text=True)
+    assert re.search(
+        r"ONNX, float(32|64), [\d.]+ × as fast on one row; equal on [\d,]+ rows", shown
+    )
+    unshown = signed_in.get(f"/admin/models/{ids['unshown']}").get_data(as_text=True)
+    assert "scikit-learn: only models of numbers are compiled" in unshown
+
+
+def test_a_sample_of_the_owner_is_verified_on_as_well(compiling: World) -> None:
+    without = upload(compiling, "sampled", iris_pipeline())
+    lines = "\n".join(",".join(map(str, row)) for row in X.tolist())
+    assert compiling.upload("sampled", iris_pipeline(), sample=lines).status_code == 201
+    assert compilation(compiling, "sampled")["verified_rows"] == without["verified_rows"] + len(X)
+
+
+def test_a_sample_that_does_not_fit_keeps_the_model_on_scikit_learn(compiling: World) -> None:
+    compiling.upload("mistaken", iris_pipeline(), sample="1,2,3,4\n1,2,3\n")
+    found = compilation(compiling, "mistaken")
+    assert found["engine"] == "sklearn"
+    assert found["reason"] == (
+        "the sample does not fit the model: row 1 has 3 values, but the model takes 4"
+    )
+
+
+def test_a_graph_that_was_changed_is_not_used(world: World, tmp_path: Path) -> None:
+    changed = World(tmp_path / "changed", world.settings.database_url, engine="auto")
+    upload(changed, "changed", iris_pipeline())
+    (graph,) = graphs(changed)
+    graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+    response = changed.predict("changed", X.tolist())
+    assert response.json["data"]["predictions"] == iris_pipeline().predict(X).tolist()
+    assert engine_of(changed, response) == "sklearn"
+    (failed,) = changed.events(response, event_type="model_load_failed")
+    assert (failed["engine"], failed["level"]) == ("onnx", "ERROR")
+    changed.close()
+
+
+def test_a_graph_goes_with_its_model(world: World, tmp_path: Path) -> None:
+    emptied = World(tmp_path / "emptied", world.settings.database_url, engine="auto")
+    upload(emptied, "gone", iris_pipeline())
+    assert len(graphs(emptied)) == 1
+    emptied.call("DELETE", "models/gone", emptied.owner)
+    assert graphs(emptied) == []
+    emptied.close()
+
+
+def test_nothing_is_compiled_where_the_settings_say_so(world: World) -> None:
+    world.upload("plain", iris_pipeline())
+    response = world.predict("plain", X.tolist())
+    assert engine_of(world, response) == "sklearn"
+    model = world.call("GET", "models/plain", world.owner).json["data"]
+    assert model["versions"][0]["passport"]["compilation"] is None
+    assert graphs(world) == []
+
+
+def test_the_line_of_a_load_names_the_version_that_was_asked_for(world: World) -> None:
+    world.upload("first", iris_pipeline())
+    second = world.upload("second", iris_pipeline()).json["data"]
+    response = world.predict("second", X.tolist())
+    (loaded,) = world.events(response, event_type="model_loaded")
+    assert loaded["model_id"] == second["id"]

@@ -1,0 +1,67 @@
+"""ONNX Runtime: a compiled model on the CPU, in the thread of the request."""
+
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+
+from webapp.ml.engines.engine import Engine
+from webapp.ml.passport import EngineName, Passport
+
+INPUT: Final = "X"
+# Nearer to each other than this, rounding decides which of two classes is the likelier.
+CLOSE: Final = 1e-5
+_FLOAT32: Final = "tensor(float)"
+
+
+class OnnxEngine:
+    """Runs the graph that a model was compiled to.
+
+    Half of a forest's trees may be for one class and half for the other. Such rows go to the
+    original, so that a label never depends on the engine.
+    """
+
+    name: EngineName = "onnx"
+
+    def __init__(self, graph: bytes, passport: Passport, original: Engine) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 4  # what goes wrong is raised
+        self._session = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"]
+        )
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        (given,) = self._session.get_inputs()
+        self._dtype = np.float32 if given.type == _FLOAT32 else np.float64
+        self._original = original
+        self._has_shares = passport.has_predict_proba and passport.n_outputs == 1
+        self._flat = not isinstance(passport.smoke_prediction, list)
+
+    def run(self, X: Any, *, finite: bool, probabilities: bool) -> tuple[Any, Any]:
+        """Return what ``predict`` answers, and ``predict_proba`` if it is asked for, else None.
+
+        Raises
+        ------
+        FloatingPointError : a number is beyond the range of float32, and would become infinite
+        """
+        with np.errstate(over="raise"):
+            narrow = X.astype(self._dtype, copy=False)
+        if not self._has_shares:
+            (y,) = self._session.run(self._outputs[:1], {INPUT: narrow})
+            return y.reshape(-1) if self._flat else y, None
+        y, shares = self._session.run(self._outputs, {INPUT: narrow})
+        close = _margins(shares) < CLOSE
+        if close.any():
+            y[close], shares[close] = self._original.run(
+                X[close], finite=finite, probabilities=True
+            )
+        return y, shares
+
+
+def _margins(shares: Any) -> Any:
+    """Tell how far the likeliest class of each row is from the next."""
+    if shares.shape[1] == 2:
+        return np.abs(shares[:, 0] - shares[:, 1])
+    highest = np.partition(shares, -2, axis=1)
+    return highest[:, -1] - highest[:, -2]

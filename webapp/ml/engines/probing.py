@@ -1,0 +1,265 @@
+"""Draws the rows on which two engines are compared: where a model is likely to tell them apart.
+
+Rows that a data set would have are not enough: a float32 copy of gradient boosting is right on
+them, and wrong next to the thresholds.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+
+from webapp.ml.columns import Column
+from webapp.ml.graph import walk
+
+Matrix = np.ndarray[Any, np.dtype[np.float64]]
+# Answers with one label or number per row.
+Ask = Callable[[Matrix], Any]
+
+NEAR_ROWS: Final = 1000
+REMEMBERED_ROWS: Final = 500
+PLAIN_ROWS: Final = 400
+EXTREME_ROWS: Final = 100
+HOLED_ROWS: Final = 400
+MAX_SAMPLE_ROWS: Final = 10_000
+_PAIRS: Final = 100
+# As near to a boundary as two orders of summing may differ is no fault of either.
+_BISECTIONS: Final = 20
+_POOL: Final = 4000
+_EXTREMES: Final = (0.0, -0.0, 1.0, -1.0, 1e-30, -1e-30, 1e6, -1e6, 1e15, -1e15, 1e30, -1e30)
+_SCALERS: Final = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
+
+
+class Prober:
+    """Draws rows for one estimator of numbers, the same ones every time."""
+
+    def __init__(self, estimator: Any, columns: Sequence[Column]) -> None:
+        self._estimator = estimator
+        self._random = np.random.default_rng(0)
+        self._known = [column.closed for column in columns]
+        critical = _critical(estimator, len(columns))
+        self._pools = []
+        self._ranges = []
+        for column, values in zip(columns, critical, strict=True):
+            values = np.concatenate([values, [v for v in column.values if v is not None]])
+            values = np.unique(values[np.isfinite(values)])
+            if len(values) > _POOL:
+                values = self._random.choice(values, _POOL, replace=False)
+            low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
+            margin = (high - low) / 4 or 1.0
+            self._ranges.append((low - margin, high + margin))
+            near = values if column.closed else _neighbours(values)
+            self._pools.append(near if len(near) else np.array([0.0, 1.0]))
+
+    def near(self) -> Matrix:
+        """Draw rows of values at and next to what the model compares with."""
+        return self._draw(NEAR_ROWS, lambda i, n: self._random.choice(self._pools[i], n))
+
+    def remembered(self) -> Matrix:
+        """Take rows that the model keeps, where distances are equal, and the middles of pairs."""
+        rows = _remembered(self._estimator, len(self._pools))
+        if len(rows) > REMEMBERED_ROWS:
+            rows = self._random.choice(rows, REMEMBERED_ROWS, replace=False)
+        return np.concatenate([rows, (rows + rows[::-1]) / 2])
+
+    def plain(self) -> Matrix:
+        """Draw rows from the range in which the model decides."""
+        return self._draw(PLAIN_ROWS, lambda i, n: self._random.uniform(*self._ranges[i], n))
+
+    def extreme(self) -> Matrix:
+        """Draw ordinary rows with very large, very small and no values in some columns."""
+        X = self.plain()[:EXTREME_ROWS]
+        spots = self._random.random(X.shape) < 1 / 3
+        spots[:, self._known] = False
+        X[spots] = self._random.choice(_EXTREMES, int(spots.sum()))
+        return X
+
+    def holed(self, nullable: Sequence[int]) -> Matrix:
+        """Draw rows in which values are missing where they may."""
+        X = np.concatenate([self.near()[: HOLED_ROWS // 2], self.plain()[: HOLED_ROWS // 2]])
+        spots = np.zeros(X.shape, dtype=bool)
+        spots[:, list(nullable)] = self._random.random((len(X), len(nullable))) < 1 / 3
+        spots[np.arange(len(X)), self._random.choice(nullable, len(X))] = True
+        X[spots] = np.nan
+        return X
+
+    def between(self, ask: Ask) -> Matrix:
+        """Find rows on both sides of where the answer changes, by halving the way."""
+        if any(self._known):
+            return np.empty((0, len(self._pools)))
+        start, end = self.plain()[:_PAIRS], self.plain()[-_PAIRS:]
+        first = ask(start)
+        differ = first != ask(end)
+        start, end, first = start[differ], end[differ], first[differ]
+        for _ in range(_BISECTIONS if len(start) else 0):
+            middle = (start + end) / 2
+            same = ask(middle) == first
+            start[same] = middle[same]
+            end[~same] = middle[~same]
+        return np.concatenate([start, end])
+
+    def _draw(self, count: int, draw: Callable[[int, int], Any]) -> Matrix:
+        columns = [
+            self._random.choice(pool, count) if known else draw(i, count)
+            for i, (pool, known) in enumerate(zip(self._pools, self._known, strict=True))
+        ]
+        return np.stack(columns, axis=1).astype(np.float64)
+
+
+def read_sample(text: str) -> list[Any]:
+    """Read rows of CSV as a client would send them; a first row of words has the names."""
+    lines = [line for line in csv.reader(io.StringIO(text)) if line][: MAX_SAMPLE_ROWS + 1]
+    rows = [[_read_cell(cell) for cell in line] for line in lines]
+    if any(isinstance(value, str) for value in rows[0]):
+        return [dict(zip(lines[0], row, strict=False)) for row in rows[1:]]
+    return rows
+
+
+def _read_cell(cell: str) -> float | str | None:
+    try:
+        return float(cell) if cell else None
+    except ValueError:
+        return cell
+
+
+def _remembered(estimator: Any, width: int) -> Matrix:
+    if isinstance(estimator, Pipeline):
+        *before, (_, last) = estimator.steps
+        if not all(isinstance(step, _SCALERS) for _, step in before):
+            return np.empty((0, width))
+        rows = _remembered(last, width)
+        for _, step in reversed(before if len(rows) else []):
+            rows = step.inverse_transform(rows)
+        return rows
+    found = [np.empty((0, width))]
+    for part in walk(estimator):
+        for name in ("_fit_X", "X_train_", "support_vectors_", "cluster_centers_"):
+            kept = getattr(part, name, None)
+            if isinstance(kept, np.ndarray) and kept.ndim == 2 and kept.shape[1] == width:
+                found.append(kept.astype(np.float64))
+    return np.concatenate(found)
+
+
+def _critical(step: Any, width: int) -> list[Matrix]:
+    """List, for each input column of a step, the values where its answer may change."""
+    if isinstance(step, Pipeline):
+        return _of_pipeline(step, width)
+    if isinstance(step, ColumnTransformer):
+        found = [np.empty(0)] * width
+        for name, inner, _ in step.transformers_:
+            positions = step._transformer_to_input_indices.get(name, [])
+            if isinstance(inner, str) or not len(positions):
+                continue
+            for position, values in zip(positions, _critical(inner, len(positions)), strict=True):
+                found[position] = np.concatenate([found[position], values])
+        return found
+    found = [np.empty(0)] * width
+    for part in walk(step):
+        for feature, values in _of_part(part, width):
+            found[feature] = np.concatenate([found[feature], values])
+    return found
+
+
+def _of_pipeline(pipeline: Pipeline, width: int) -> list[Matrix]:
+    """Take what later steps compare with back through the scalers before them."""
+    steps = [step for _, step in pipeline.steps if step is not None and step != "passthrough"]
+    widths = [width]
+    for step in steps[:-1]:
+        widths.append(_width_after(step, widths[-1]))
+    found: list[Matrix] = []
+    for step, given in reversed(list(zip(steps, widths, strict=True))):
+        own = _critical(step, given)
+        if found and len(found) == given and isinstance(step, _SCALERS):
+            own = [
+                np.concatenate([here, _unscale(step, i, later)])
+                for i, (here, later) in enumerate(zip(own, found, strict=True))
+            ]
+        found = own
+    return found
+
+
+def _width_after(step: Any, width: int) -> int:
+    try:
+        return len(step.get_feature_names_out())
+    except (AttributeError, ValueError):
+        return width
+
+
+def _unscale(scaler: Any, position: int, values: Matrix) -> Matrix:
+    X = np.zeros((len(values), scaler.n_features_in_))
+    X[:, position] = values
+    unscaled: Matrix = (scaler.inverse_transform(X) if len(X) else X)[:, position]
+    return unscaled
+
+
+def _of_part(part: Any, width: int) -> list[tuple[int, Matrix]]:
+    tree = getattr(part, "tree_", None)
+    if tree is not None and tree.n_features == width:
+        inner = tree.feature >= 0
+        return _by_feature(tree.feature[inner], tree.threshold[inner])
+    nodes = getattr(part, "nodes", None)  # of gradient boosting over histograms
+    if isinstance(nodes, np.ndarray) and nodes.dtype.names and "num_threshold" in nodes.dtype.names:
+        inner = nodes[nodes["is_leaf"] == 0]
+        return _by_feature(inner["feature_idx"], inner["num_threshold"])
+    found: list[tuple[int, Matrix]] = []
+    for name in ("statistics_", "center_", "data_min_", "data_max_", "max_abs_"):
+        values = getattr(part, name, None)
+        if isinstance(values, np.ndarray) and values.shape == (width,) and values.dtype.kind == "f":
+            found += [(i, values[i : i + 1]) for i in range(width)]
+    for name in ("mean_", "theta_", "cluster_centers_", "support_vectors_", "_fit_X", "location_"):
+        values = getattr(part, name, None)
+        if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+            rows = np.atleast_2d(values)
+            if rows.ndim == 2 and rows.shape[1] == width:
+                found += [(i, _spread(rows[:, i], _scale(part, i))) for i in range(width)]
+    for name in ("bin_edges_", "categories_"):
+        edges = getattr(part, name, None)
+        if isinstance(edges, (list, np.ndarray)) and len(edges) == width:
+            found += [
+                (i, values.astype(np.float64))
+                for i, values in enumerate(map(np.asarray, edges))
+                if values.dtype.kind in "iuf"
+            ]
+    coefficients = getattr(part, "coef_", None)
+    if not found and isinstance(coefficients, np.ndarray):
+        rows = np.atleast_2d(coefficients)
+        if rows.ndim == 2 and rows.shape[1] == width and rows.dtype.kind == "f":
+            reach = 1 / np.maximum(np.abs(rows).max(axis=0), 1e-6)
+            found += [(i, np.array([-3.0, -1.0, 0.0, 1.0, 3.0]) * reach[i]) for i in range(width)]
+    return found
+
+
+def _scale(part: Any, position: int) -> float:
+    scale = getattr(part, "scale_", None)
+    if isinstance(scale, np.ndarray) and scale.ndim == 1 and position < len(scale):
+        return float(scale[position])
+    return 1.0
+
+
+def _spread(values: Matrix, scale: float) -> Matrix:
+    if len(values) > 1:
+        return values
+    return values + scale * np.array([-3.0, -1.0, 0.0, 1.0, 3.0])
+
+
+def _by_feature(features: Any, thresholds: Any) -> list[tuple[int, Matrix]]:
+    return [(int(f), thresholds[features == f].astype(np.float64)) for f in np.unique(features)]
+
+
+def _neighbours(values: Matrix) -> Matrix:
+    """The values, and the next ones to both sides of each in float64 and in float32."""
+    with np.errstate(all="ignore"):
+        single = values.astype(np.float32)
+        near = [
+            values,
+            *(np.nextafter(values, limit) for limit in (-np.inf, np.inf)),
+            single,
+            *(np.nextafter(single, np.float32(limit)) for limit in (-np.inf, np.inf)),
+        ]
+        found: Matrix = np.concatenate([one.astype(np.float64) for one in near])
+    return found[np.isfinite(found)]
