@@ -133,6 +133,15 @@ def test_an_upload_over_the_limit_is_refused(database_url: str, tmp_path: Any) -
     small.close()
 
 
+@pytest.mark.parametrize("content", [b"\n", b"\r", b"\r\n", b"-\n" + 60 * b"-"])
+def test_line_breaks_in_a_large_file_do_not_matter(served: World, content: bytes) -> None:
+    data = content * (500_000 // len(content))
+    response = served.upload("lines", data)
+    assert response.status_code == 422
+    (action,) = served.events(response, event_type="user_action")
+    assert action["details"]["bytes"] == len(data)
+
+
 @pytest.mark.parametrize(
     ("data", "status", "says"),
     [

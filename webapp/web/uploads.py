@@ -46,7 +46,9 @@ def read_upload(request: StreamingRequest, max_bytes: int) -> tuple[Incoming, di
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaTypeError("the body must be multipart/form-data with a part `file`")
     request.max_content_length = max_bytes + MULTIPART_OVERHEAD_BYTES
-    request.max_form_memory_size = MULTIPART_OVERHEAD_BYTES
+    # Werkzeug holds it against what it reads at once, too: 64 KiB of the file, and what is left of
+    # the 64 KiB before if they ended near a line break, where a boundary could begin.
+    request.max_form_memory_size = 2 * MULTIPART_OVERHEAD_BYTES
     request.max_form_parts = 8
     fields: dict[str, Any] = request.form.to_dict()  # this reads the whole body
     unknown = ({*request.files, *fields} - {"file", "name", "description"}) or (
