@@ -23,7 +23,8 @@ workers = settings.workers
 worker_class = "gthread"
 threads = settings.threads
 keepalive = 0
-timeout = 30
+# Later than a worker's own watch, so that a model which holds Python's lock is known by then.
+timeout = max(30, settings.model_seconds + 5)
 graceful_timeout = 30
 max_requests = 0
 limit_request_line = 4094
@@ -33,7 +34,13 @@ control_socket_disable = True
 
 
 def post_worker_init(worker: Any) -> None:
-    """Leave what was loaded out of every later garbage collection."""
+    """Record why others died, watch the time, leave what was loaded out of garbage collections."""
+    from webapp.parts import parts
+
+    with worker.wsgi.app_context():
+        for death in worker.deaths:
+            parts().quarantine.record(death)
+    worker.attempts.watch(settings.model_seconds)
     gc.collect()
     gc.freeze()
 
@@ -43,6 +50,7 @@ def on_starting(server: Any) -> None:
     from webapp.db.schema import check_before_start
     from webapp.ml.loading.policy import load_policy
 
+    server.deaths = []
     problem = check_before_start(settings)
     if problem is not None:
         configuration.exit_with(problem)
@@ -57,13 +65,27 @@ def on_starting(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give the worker the lowest slot that no living worker has."""
+    """Give the worker the lowest slot that no living worker has, its notes, and what to record."""
+    from webapp.ml.attempts import Attempts
+
     taken = {other.slot for other in server.WORKERS.values() if other is not worker}
     worker.slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
+    worker.attempts = Attempts(settings.threads)
+    # The master has no connection to the database, so whoever replaces a dead worker tells it.
+    worker.deaths, server.deaths = server.deaths, []
 
 
 def post_fork(server: Any, worker: Any) -> None:
     """Count in the files of the worker's slot; the master opens none."""
     from webapp import metrics
+    from webapp.ml import attempts
 
     metrics.use_slot(worker.slot)
+    attempts.use(worker.attempts)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Keep what a worker died of for the one that takes its place; a server that stops has none."""
+    death = worker.attempts.find_death(worker.pid, settings.model_seconds)
+    if death is not None:
+        server.deaths.append(death)

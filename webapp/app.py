@@ -23,6 +23,7 @@ from webapp.ml.store import ModelStore
 from webapp.parts import Parts, attach
 from webapp.services import tokens
 from webapp.services.predictions import Predictions
+from webapp.services.quarantine import Quarantine
 from webapp.services.registry import Registry
 from webapp.services.throttle import LoginThrottle
 from webapp.settings import Settings
@@ -93,5 +94,6 @@ def _parts(settings: Settings, log_handler: SharedRotatingHandler) -> Parts:
         store=store,
         registry=registry,
         predictions=Predictions(settings, store, registry),
+        quarantine=Quarantine(store),
         throttle=LoginThrottle(settings),
     )

@@ -10,6 +10,7 @@ from webapp.logstore.caching import CachedReader
 from webapp.logstore.reader import LogReader
 from webapp.ml.store import ModelStore
 from webapp.services.predictions import Predictions
+from webapp.services.quarantine import Quarantine
 from webapp.services.registry import Registry
 from webapp.services.throttle import LoginThrottle
 from webapp.settings import Settings
@@ -28,6 +29,7 @@ class Parts:
     store: ModelStore
     registry: Registry
     predictions: Predictions
+    quarantine: Quarantine
     throttle: LoginThrottle
 
 

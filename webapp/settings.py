@@ -167,6 +167,9 @@ class Settings:
     allowed_hosts: tuple[str, ...] = _setting("", "Host names answered", _names, shown="any")
     metrics_token: str = _setting("", "bearer token for /metrics", secret=True)
     max_features: int = _setting("10000", "most features of a model", _integer(1))
+    model_seconds: int = _setting(
+        "30", "a model that needs longer for a prediction or its load is stopped", _integer(1)
+    )
     trusted_globals: tuple[str, ...] = _setting("", "further names a model may use", _names)
     admin_email: str = _setting("", "e-mail of the first admin", shown="admin@localhost")
     admin_password: str = _setting(

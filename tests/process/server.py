@@ -118,6 +118,15 @@ class Server:
             time.sleep(0.02)
         self.wait_until_ready()
 
+    def reload(self) -> None:
+        """Have all workers replaced, as an operator would, and wait until the old ones are gone."""
+        before = self.worker_pids()
+        self._master.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + START_SECONDS
+        while self.worker_pids() & before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.wait_until_ready()
+
     def call(self, method: str, path: str, token: str = "", **options: Any) -> requests.Response:
         """Send one request on a connection of its own; ``path`` is below the API's prefix."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}

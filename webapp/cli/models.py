@@ -1,4 +1,4 @@
-"""``flask models``: what is in a model file, from the terminal."""
+"""``flask models``: what is in a model file, and the way out of quarantine."""
 
 import json
 import sys
@@ -10,11 +10,14 @@ import click
 from flask.cli import AppGroup
 from rich.table import Table
 
+from webapp.cli.failures import clear_errors
 from webapp.cli.rendering import console, escape
+from webapp.errors import AppError
+from webapp.events.actions import record_action
 from webapp.ml.loading.inspection import Inspection, inspect
 from webapp.parts import parts
 
-models = AppGroup("models", help="Look into model files.")
+models = AppGroup("models", help="Look into model files, release models.")
 
 
 @models.command("inspect")
@@ -33,6 +36,36 @@ def inspect_(file: Path, form: str | None) -> None:
     else:
         _print(file, found)
     sys.exit(1 if found.is_refused else 0)
+
+
+@models.command("release")
+@click.argument("reference")
+def release(reference: str) -> None:
+    """Serve a quarantined model again and forget its strikes.
+
+    REFERENCE is ID@VERSION, or the SHA-256 of the file, as the log and the admin page give them.
+    """
+    details = {"reference": reference[:128]}
+    with clear_errors():
+        try:
+            released = parts().quarantine.release(reference)
+        except AppError as error:
+            reason = type(error).__name__
+            record_action(
+                "release_model", outcome="failure", reason=reason, details=details, actor="cli"
+            )
+            raise
+    for version in released:
+        record_action(
+            "release_model",
+            details=details,
+            actor="cli",
+            model_id=version.model_id,
+            model_name=version.model_name,
+            model_version=version.version,
+            digest=version.digest,
+        )
+        click.echo(f"{version.model_name}@{version.version} is released; id {version.model_id}")
 
 
 def _as_json(found: Inspection) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from webapp.errors import AppError, ModelLoadError, ModelNotFoundError, PayloadT
 from webapp.events import schema
 from webapp.events.timing import log_performance
 from webapp.extensions import db
+from webapp.ml import attempts
 from webapp.ml.cache import PredictorCache
 from webapp.ml.inputs import Rows
 from webapp.ml.loading import load_estimator
@@ -72,7 +73,8 @@ class Predictions:
             if callable(rows):
                 rows = rows(predictor)
                 self._check_count(rows)
-            prediction = predictor.predict(rows, probabilities=probabilities)
+            with attempts.note(version.digest):
+                prediction = predictor.predict(rows, probabilities=probabilities)
         except AppError as error:
             _log_failure(version, error, time.perf_counter() - started)
             raise
@@ -103,7 +105,8 @@ class Predictions:
         about = {"model_id": row.model_id, "model_version": row.version}
         try:
             data = self._store.read(digest)
-            estimator = load_estimator(data, trusted=self._settings.trusted_globals)
+            with attempts.note(digest):
+                estimator = load_estimator(data, trusted=self._settings.trusted_globals)
             predictor = Predictor(estimator, Passport.from_dict(row.passport))
         except AppError as error:
             duration = time.perf_counter() - started
