@@ -1,6 +1,7 @@
 """How gunicorn serves Pellucid: `gunicorn` alone, in the project root, is enough."""
 
 import gc
+import logging
 import os
 from typing import Any
 
@@ -48,6 +49,7 @@ def post_worker_init(worker: Any) -> None:
 def on_starting(server: Any) -> None:
     """Refuse what could not work, load what every worker needs, and begin new counts."""
     from webapp.db.schema import check_before_start
+    from webapp.ml.loading import share
     from webapp.ml.loading.policy import load_policy
 
     server.deaths = []
@@ -59,6 +61,12 @@ def on_starting(server: Any) -> None:
         load_policy(settings.trusted_globals)
     except (ImportError, AttributeError, ValueError) as error:
         configuration.exit_with(f"PELLUCID_TRUSTED_GLOBALS: {error}")
+    if settings.trusted_globals:
+        logging.getLogger("webapp.ml.loading").warning(
+            "Names trusted by the operator", extra={"details": {"names": settings.trusted_globals}}
+        )
+    # One for all workers, so that no more uploads are judged at once than it takes.
+    share(settings.trusted_globals)
     metrics_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
     for file in metrics_dir.glob("*.db"):
         file.unlink()
