@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test demo lint bench-log bench-query bench-page install install-tests
+.PHONY: run test demo lint bench-log bench-query bench-page bench-loader fuzz install install-tests
 
 run: install
 	$(BIN)/flask prepare
@@ -35,6 +35,19 @@ bench-query: install-tests
 
 bench-page: install-tests
 	$(BIN)/python -m benchmarks.bench_page
+
+# One thread, as a worker has; and OpenMP's threads would not outlive the fork of the fuzzer.
+bench-loader fuzz: export OMP_NUM_THREADS = 1
+bench-loader fuzz: export OPENBLAS_NUM_THREADS = 1
+
+bench-loader: install-tests
+	$(BIN)/python -m benchmarks.bench_loader
+
+# The number of a file makes it: another FIRST makes others.
+fuzz: SECONDS ?= 60
+fuzz: FIRST ?= 0
+fuzz: install-tests
+	$(BIN)/python -m benchmarks.fuzz_loader --seconds $(SECONDS) --first $(FIRST)
 
 install: .venv/installed
 install-tests: .venv/installed-tests
