@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test demo lint bench-log bench-query bench-page bench-serve install install-tests
+.PHONY: run test demo lint bench-log bench-query bench-page bench-serve bench-loader fuzz install install-tests
 
 run: install
 	$(BIN)/flask prepare
@@ -38,6 +38,19 @@ bench-page: install-tests
 
 bench-serve: install-tests
 	$(BIN)/python -m benchmarks.bench_serve
+
+# One thread, as a worker has; and OpenMP's threads would not outlive the fork of the fuzzer.
+bench-loader fuzz: export OMP_NUM_THREADS = 1
+bench-loader fuzz: export OPENBLAS_NUM_THREADS = 1
+
+bench-loader: install-tests
+	$(BIN)/python -m benchmarks.bench_loader
+
+# The number of a file makes it: another FIRST makes others.
+fuzz: SECONDS ?= 60
+fuzz: FIRST ?= 0
+fuzz: install-tests
+	$(BIN)/python -m benchmarks.fuzz_loader --seconds $(SECONDS) --first $(FIRST)
 
 install: .venv/installed
 install-tests: .venv/installed-tests

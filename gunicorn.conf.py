@@ -1,6 +1,7 @@
 """How gunicorn serves Pellucid: `gunicorn` alone, in the project root, is enough."""
 
 import gc
+import logging
 import os
 from typing import Any
 
@@ -24,7 +25,8 @@ workers = settings.workers
 worker_class = "gthread"
 threads = settings.threads
 keepalive = 0
-timeout = 30
+# Later than a worker's own watch, so that a model which holds Python's lock is known by then.
+timeout = max(30, settings.model_seconds + 5)
 graceful_timeout = 30
 max_requests = 0
 limit_request_line = 4094
@@ -34,7 +36,13 @@ control_socket_disable = True
 
 
 def post_worker_init(worker: Any) -> None:
-    """Leave what was loaded out of every later garbage collection."""
+    """Record why others died, watch the time, leave what was loaded out of garbage collections."""
+    from webapp.parts import parts
+
+    with worker.wsgi.app_context():
+        for death in worker.deaths:
+            parts().quarantine.record(death)
+    worker.attempts.watch(settings.model_seconds)
     gc.collect()
     gc.freeze()
 
@@ -42,8 +50,10 @@ def post_worker_init(worker: Any) -> None:
 def on_starting(server: Any) -> None:
     """Refuse what could not work, load what every worker needs, and begin new counts."""
     from webapp.db.schema import check_before_start
+    from webapp.ml.loading import share
     from webapp.ml.loading.policy import load_policy
 
+    server.deaths = []
     problem = check_before_start(settings)
     if problem is not None:
         configuration.exit_with(problem)
@@ -52,19 +62,39 @@ def on_starting(server: Any) -> None:
         load_policy(settings.trusted_globals)
     except (ImportError, AttributeError, ValueError) as error:
         configuration.exit_with(f"PELLUCID_TRUSTED_GLOBALS: {error}")
+    if settings.trusted_globals:
+        logging.getLogger("webapp.ml.loading").warning(
+            "Names trusted by the operator", extra={"details": {"names": settings.trusted_globals}}
+        )
+    # One for all workers, so that no more uploads are judged at once than it takes.
+    share(settings.trusted_globals)
     metrics_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
     for file in metrics_dir.glob("*.db"):
         file.unlink()
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give the worker the lowest slot that no living worker has."""
+    """Give the worker the lowest slot that no living worker has, its notes, and what to record."""
+    from webapp.ml.attempts import Attempts
+
     taken = {other.slot for other in server.WORKERS.values() if other is not worker}
     worker.slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
+    worker.attempts = Attempts(settings.threads)
+    # The master has no connection to the database, so whoever replaces a dead worker tells it.
+    worker.deaths, server.deaths = server.deaths, []
 
 
 def post_fork(server: Any, worker: Any) -> None:
     """Count in the files of the worker's slot; the master opens none."""
     from webapp import metrics
+    from webapp.ml import attempts
 
     metrics.use_slot(worker.slot)
+    attempts.use(worker.attempts)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Keep what a worker died of for the one that takes its place; a server that stops has none."""
+    death = worker.attempts.find_death(worker.pid, settings.model_seconds)
+    if death is not None:
+        server.deaths.append(death)

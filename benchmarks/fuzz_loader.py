@@ -1,8 +1,8 @@
 """Mutates real model files, loads them and asks what was loaded; a crash or a hang is a finding.
 
-``python -m benchmarks.fuzz_loader --seconds 60`` prints what became of the files, and ends with
-status 1 if one killed or stalled its process, or raised something that is not a refusal. A finding
-is kept in ``--save`` and repeated by its number: the number alone makes the file.
+``make fuzz`` (for ``SECONDS``, from file number ``FIRST`` on) prints what became of the files, and
+ends with status 1 if one killed or stalled its process, or raised something that is not a refusal.
+A finding is kept in ``--save`` and repeated by its number: the number alone makes the file.
 """
 
 import argparse
@@ -212,11 +212,11 @@ def _watch(child: int, progress: mmap.mmap) -> int:
         time.sleep(0.02)
 
 
-def report(findings: Findings, seconds: float) -> str:
+def report(findings: Findings, first: int, seconds: float) -> str:
     """Write the figures as a Markdown table."""
     total = sum(findings.outcomes.values())
     rows = [
-        f"{machine.describe()}: {total:,} files in {seconds:,.0f} s.",
+        f"{machine.describe()}: {total:,} files from number {first} on in {seconds:,.0f} s.",
         "",
         "| outcome | files |",
     ]
@@ -240,7 +240,7 @@ def main() -> int:
     findings, number, began = Findings(), options.first, time.monotonic()
     while time.monotonic() - began < options.seconds:
         number = run_batch(number, findings)
-    print(report(findings, time.monotonic() - began))
+    print(report(findings, options.first, time.monotonic() - began))
     for bad, what in findings.bad:
         name, data, _ = make(bad)
         print(f"FOUND {what}: file {bad}, made of {name}", file=sys.stderr)

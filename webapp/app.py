@@ -24,6 +24,7 @@ from webapp.parts import Parts, attach
 from webapp.services import tokens
 from webapp.services.compilations import Compilations
 from webapp.services.predictions import Predictions
+from webapp.services.quarantine import Quarantine
 from webapp.services.registry import Registry
 from webapp.services.throttle import LoginThrottle
 from webapp.settings import Settings
@@ -96,5 +97,6 @@ def _parts(settings: Settings, log_handler: SharedRotatingHandler) -> Parts:
         registry=registry,
         predictions=Predictions(settings, store, registry),
         compilations=Compilations(settings, store, registry),
+        quarantine=Quarantine(store),
         throttle=LoginThrottle(settings),
     )

@@ -11,6 +11,7 @@ from webapp.logstore.reader import LogReader
 from webapp.ml.store import ModelStore
 from webapp.services.compilations import Compilations
 from webapp.services.predictions import Predictions
+from webapp.services.quarantine import Quarantine
 from webapp.services.registry import Registry
 from webapp.services.throttle import LoginThrottle
 from webapp.settings import Settings
@@ -30,6 +31,7 @@ class Parts:
     registry: Registry
     predictions: Predictions
     compilations: Compilations
+    quarantine: Quarantine
     throttle: LoginThrottle
 
 

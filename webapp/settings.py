@@ -172,6 +172,9 @@ class Settings:
         "what serves models: the fastest engine that is proven (auto), or sklearn",
         _choice("auto", "sklearn"),
     )
+    model_seconds: int = _setting(
+        "30", "a model that needs longer for a prediction or its load is stopped", _integer(1)
+    )
     trusted_globals: tuple[str, ...] = _setting("", "further names a model may use", _names)
     admin_email: str = _setting("", "e-mail of the first admin", shown="admin@localhost")
     admin_password: str = _setting(

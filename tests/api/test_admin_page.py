@@ -16,6 +16,7 @@ from tests.estimators import cancer_forest, iris_pipeline
 from tests.log_lines import Process, failure, write_log
 from tests.world import PASSWORD, World, kept_logging
 from webapp.logstore import queries
+from webapp.ml.attempts import Death
 from webapp.services import accounts, tokens
 from webapp.web.pages import formats
 
@@ -426,3 +427,19 @@ def test_a_model_shows_its_passport(served: World, admin: Browser) -> None:
     assert "sklearn.ensemble" in shown
     assert "mean radius" in shown
     assert "ready" in shown
+
+
+def test_a_model_that_workers_die_of_is_shown_with_the_way_out(world: World) -> None:
+    data = world.upload("iris", iris_pipeline()).json["data"]
+    browser = Browser(world)
+    browser.log_in(world.admin.email)
+    assert "stalled" not in text(browser.get("models"))
+    with world.app.app_context():
+        for _ in range(2):
+            digest = data["passport"]["sha256"]
+            world.parts.quarantine.record(Death("crashed", 4711, frozenset({digest})))
+    listed = text(browser.get("models"))
+    assert ">iris@1</a>" in listed
+    assert ">quarantined</td>" in listed
+    assert f"flask models release {data['id']}@1" in listed
+    assert ">quarantined</span>" in text(browser.get(f"models/{data['id']}"))

@@ -18,6 +18,7 @@ def test_probes_answer_and_are_internal(world: World) -> None:
     ready = world.call("GET", "//readyz")
     assert ready.status_code == 200
     assert ready.json["status"] == "ready"
+    assert ready.json["sandbox"] in {"seccomp", "rlimits"}
     assert world.events() == [], "a probe that succeeds is DEBUG, which is not written"
 
 

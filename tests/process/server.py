@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +105,13 @@ class Server:
 
     def worker_pids(self) -> set[int]:
         """Tell which workers live now."""
-        pid = self._master.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return {int(child) for child in children}
+        return self._children() - self.judge_pids()
+
+    def judge_pids(self) -> set[int]:
+        """Tell which fork servers for the judging of uploads live now."""
+        workers = self._children()
+        under = workers.union(*map(_children, workers))
+        return {pid for pid in under if b"webapp.ml.loading.forkserver" in _command(pid)}
 
     def kill(self, *pids: int) -> None:
         """Kill workers without a warning and wait until others have taken their places."""
@@ -115,6 +119,15 @@ class Server:
             os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + START_SECONDS
         while self.worker_pids() & set(pids) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.wait_until_ready()
+
+    def reload(self) -> None:
+        """Have all workers replaced, as an operator would, and wait until the old ones are gone."""
+        before = self.worker_pids()
+        self._master.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + START_SECONDS
+        while self.worker_pids() & before and time.monotonic() < deadline:
             time.sleep(0.02)
         self.wait_until_ready()
 
@@ -142,6 +155,9 @@ class Server:
             if all(event.get(name) == value for name, value in fields.items())
         ]
 
+    def _children(self) -> set[int]:
+        return _children(self._master.pid)
+
     def _state(self) -> str:
         """Describe what a developer must know of a server that does not do as it should."""
         log = self.lines()[-20:] if (self.log_dir / "app.log").exists() else []
@@ -165,6 +181,19 @@ def running(folder: Path, **settings: Any) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+def _children(pid: int) -> set[int]:
+    """Tell which processes a process has started; none if it is gone."""
+    with suppress(OSError):
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    return set()
+
+
+def _command(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""``flask models``: what is in a model file and what serves it, from the terminal."""
+"""``flask models``: what is in a model file, what serves it, and the way out of quarantine."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ import click
 from flask.cli import AppGroup
 from rich.table import Table
 
+from webapp.cli.failures import clear_errors
 from webapp.cli.rendering import console, escape
 from webapp.errors import AppError
 from webapp.events.actions import record_action
@@ -18,7 +19,7 @@ from webapp.ml.passport import Compilation
 from webapp.parts import parts
 from webapp.services.tokens import Identity
 
-models = AppGroup("models", help="Look into model files, and verify what serves them.")
+models = AppGroup("models", help="Look into model files, verify and release models.")
 _OPERATOR = Identity("", "", "admin")
 
 
@@ -64,6 +65,36 @@ def verify(model: str) -> None:
     )
     click.echo(f"{version.name}@{version.version}: {_describe(compilation)}")
     sys.exit(0 if proven else 1)
+
+
+@models.command("release")
+@click.argument("reference")
+def release(reference: str) -> None:
+    """Serve a quarantined model again and forget its strikes.
+
+    REFERENCE is ID@VERSION, or the SHA-256 of the file, as the log and the admin page give them.
+    """
+    details = {"reference": reference[:128]}
+    with clear_errors():
+        try:
+            released = parts().quarantine.release(reference)
+        except AppError as error:
+            reason = type(error).__name__
+            record_action(
+                "release_model", outcome="failure", reason=reason, details=details, actor="cli"
+            )
+            raise
+    for version in released:
+        record_action(
+            "release_model",
+            details=details,
+            actor="cli",
+            model_id=version.model_id,
+            model_name=version.model_name,
+            model_version=version.version,
+            digest=version.digest,
+        )
+        click.echo(f"{version.model_name}@{version.version} is released; id {version.model_id}")
 
 
 def _describe(compilation: Compilation) -> str:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from webapp.cli.failures import clear_errors
 from webapp.db.tables import ROLES, User
 from webapp.errors import AppError
 from webapp.events.actions import record_action
@@ -48,7 +49,7 @@ def create(email: str, role: str, password_stdin: bool) -> None:
 )
 def list_(form: str | None) -> None:
     """List all accounts, the oldest first."""
-    with _clear_errors():
+    with clear_errors():
         rows = [_as_row(user) for user in accounts.list_users()]
     if (form or ("table" if sys.stdout.isatty() else "json")) == "json":
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -118,22 +119,10 @@ def _read_password(from_stdin: bool) -> str:
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Turn a failure into one line on stderr and exit status 1."""
-    try:
-        yield
-    except AppError as error:
-        raise click.ClickException(error.message) from None
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise click.ClickException(f"the database failed: {cause}") from None
-
-
-@contextmanager
 def _recorded(action: str, email: str, **facts: str) -> Iterator[dict[str, Any]]:
     """Write the user action that the block is, with the details that it fills in."""
     details: dict[str, Any] = dict(facts)
-    with _clear_errors():
+    with clear_errors():
         try:
             yield details
         except (AppError, SQLAlchemyError) as error:

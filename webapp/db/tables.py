@@ -10,6 +10,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     String,
@@ -163,6 +164,16 @@ class ModelAlias(Base):
     model_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     alias: Mapped[str] = mapped_column(String(64), primary_key=True)
     version: Mapped[int]
+
+
+class ArtifactStrikes(Base):
+    """How often an artifact killed or stalled a worker; also kept while no version has it."""
+
+    __tablename__ = "artifact_strikes"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    strikes: Mapped[float] = mapped_column(Double)
+    updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now, onupdate=utc_now)
 
 
 class ThrottleCounter(Base):

@@ -58,6 +58,8 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("predict_duration", "DOUBLE", "request_completed", "seconds in the estimator"),
     Field("model_load_duration", "DOUBLE", "request_completed", "seconds loading the model"),
     Field("cache_hit", "BOOLEAN", "request_completed", "the model was already loaded"),
+    Field("digest", "VARCHAR", "model_struck, model_quarantined", "SHA-256 of the artifact"),
+    Field("strikes", "DOUBLE", "model_struck, model_quarantined", "its strikes; two quarantine it"),
     Field("engine", "VARCHAR", "prediction, model_loaded", "what ran the model"),
     Field("bytes", "BIGINT", "model_loaded", "size of the artifact"),
     Field("action", "VARCHAR", "user_action, prediction", "login, upload_model, make_prediction …"),
@@ -88,6 +90,8 @@ SLOW_OPERATION: Final = "slow_operation"
 OPERATION_FAILED: Final = "operation_failed"
 MODEL_LOADED: Final = "model_loaded"
 MODEL_LOAD_FAILED: Final = "model_load_failed"
+MODEL_STRUCK: Final = "model_struck"
+MODEL_QUARANTINED: Final = "model_quarantined"
 LOG: Final = "log"
 
 UNMATCHED: Final = "<unmatched>"

@@ -11,6 +11,7 @@ from webapp import metrics
 from webapp.errors import AppError, ModelLoadError, PayloadTooLargeError
 from webapp.events import schema
 from webapp.events.timing import log_performance
+from webapp.ml import attempts
 from webapp.ml.cache import PredictorCache
 from webapp.ml.engines.engine import Engine
 from webapp.ml.engines.sklearn_engine import SklearnEngine
@@ -77,7 +78,8 @@ class Predictions:
             if callable(rows):
                 rows = rows(predictor)
                 self._check_count(rows)
-            prediction = predictor.predict(rows, probabilities=probabilities, engine=engine)
+            with attempts.note(version.digest):
+                prediction = predictor.predict(rows, probabilities=probabilities, engine=engine)
         except AppError as error:
             _log_failure(version, error, time.perf_counter() - started)
             raise
@@ -104,8 +106,9 @@ class Predictions:
         about = {"model_id": version.model_id, "model_version": version.version}
         try:
             data = self._store.read(version.digest)
-            estimator = load_estimator(data, trusted=self._settings.trusted_globals)
-            compiled = self._load_compiled(version, SklearnEngine(estimator), about)
+            with attempts.note(version.digest):
+                estimator = load_estimator(data, trusted=self._settings.trusted_globals)
+                compiled = self._load_compiled(version, SklearnEngine(estimator), about)
             predictor = Predictor(estimator, version.passport, compiled)
         except AppError as error:
             duration = time.perf_counter() - started

@@ -13,11 +13,20 @@ from sqlalchemy import ColumnElement, ScalarSelect, delete, func, or_, select, u
 from sqlalchemy.exc import IntegrityError
 
 from webapp.db.engine import write_transaction
-from webapp.db.tables import ModelAlias, ModelVersion, RegisteredModel, User, new_id, utc_now
+from webapp.db.tables import (
+    ArtifactStrikes,
+    ModelAlias,
+    ModelVersion,
+    RegisteredModel,
+    User,
+    new_id,
+    utc_now,
+)
 from webapp.errors import (
     ConflictError,
     InvalidInputError,
     ModelNotFoundError,
+    ModelRejectedError,
     PermissionDeniedError,
 )
 from webapp.events.timing import log_performance
@@ -25,6 +34,7 @@ from webapp.extensions import db
 from webapp.ml.loading import judge
 from webapp.ml.passport import Compilation, EngineName, Passport
 from webapp.ml.store import Incoming, ModelStore
+from webapp.services.quarantine import is_quarantining
 from webapp.services.tokens import Identity
 from webapp.settings import Settings
 
@@ -105,6 +115,7 @@ class Registry:
             trusted=self._settings.trusted_globals,
         )
         with self._store.exclusive():
+            _refuse_quarantined(passport.sha256)
             incoming.keep()
             model_id, version = self._insert(caller, name, description, passport)
         self.forget()
@@ -433,6 +444,18 @@ def _check_usable(model_id: str, version: int) -> None:
         raise ModelNotFoundError("the model has no such version")
     if state == "quarantined":
         raise ConflictError("this version is quarantined: no alias may name it")
+
+
+def _refuse_quarantined(digest: str) -> None:
+    strikes = db.session.scalar(
+        select(ArtifactStrikes.strikes).where(ArtifactStrikes.digest == digest)
+    )
+    if is_quarantining(strikes):
+        raise ModelRejectedError(
+            "this file is quarantined: as a model it crashed or stalled workers;"
+            " the operator of the service can release it",
+            {"reason": "quarantined"},
+        )
 
 
 def _version_info(version: ModelVersion) -> dict[str, Any]:

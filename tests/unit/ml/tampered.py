@@ -106,6 +106,20 @@ def _bad_pointers(model: Any) -> None:
     model.coef_.indptr[-1] = 10**6
 
 
+def _falling_pointers(model: Any) -> None:
+    model.coef_.indptr[1:-1] = 10**6
+
+
+def _overflowing_pointers(model: Any) -> None:
+    # The difference of neighbours is positive again, in 32 bits.
+    model.coef_.indptr[1] = 2**31 - 1
+    model.coef_.indptr[2] = -(2**31)
+
+
+def _pointers_of_nothing(model: Any) -> None:
+    model.coef_.indptr[-1] = 0
+
+
 def _categories(model: Any) -> None:
     mapper = model._bin_mapper
     position = int(np.flatnonzero(mapper.is_categorical_)[0])
@@ -252,6 +266,9 @@ _CHANGES: dict[str, tuple[str, Callable[[Any], None], str]] = {
     ),
     "sparse coefficients out of range": ("sparse coefficients", _bad_sparse, _ARRAY),
     "sparse coefficients' rows out of range": ("sparse coefficients", _bad_pointers, _ARRAY),
+    "sparse coefficients' rows falling": ("sparse coefficients", _falling_pointers, _ARRAY),
+    "sparse coefficients' rows overflowing": ("sparse coefficients", _overflowing_pointers, _ARRAY),
+    "sparse coefficients' rows of nothing": ("sparse coefficients", _pointers_of_nothing, _ARRAY),
     "a spline with few coefficients": (
         "SplineTransformer",
         _set("bsplines_.0._c", lambda c: c[:2].copy()),

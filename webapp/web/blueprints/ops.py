@@ -11,6 +11,7 @@ from webapp import metrics as collectors
 from webapp.db.schema import find_problem
 from webapp.errors import AuthenticationError, PermissionDeniedError
 from webapp.extensions import db
+from webapp.ml.loading import sandbox
 from webapp.parts import parts
 from webapp.web.hooks import current_event
 
@@ -38,6 +39,7 @@ def readyz() -> tuple[dict[str, Any], int]:
         "status": "unavailable" if database else "degraded" if log else "ready",
         "checks": {"database": database or "ok", "log": log or "ok"},
         "log_records_dropped": dropped,
+        "sandbox": sandbox.level(),
     }
     if database:
         current_event().annotate(error="ServiceUnavailableError", reason=database)

@@ -14,7 +14,7 @@ _MOST_MODELS = 500
 
 
 def page() -> str:
-    """List the registered models with their use, and the uploads that were refused."""
+    """List the registered models with their use, those with strikes, and refused uploads."""
     span, ask = read_span(), parts().answers.ask
     models, total = parts().registry.list_models(_admin(), 1, _MOST_MODELS)
     uses = ask(queries.models, span.window, None)
@@ -24,6 +24,7 @@ def page() -> str:
         span=span,
         models=models,
         total=total,
+        struck=parts().quarantine.list_struck(),
         uses=with_loads(uses, ask(queries.model_loads, span.window)),
         refused=refused,
         emails=emails_of(
