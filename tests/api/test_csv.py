@@ -293,7 +293,7 @@ def test_the_openapi_document_has_both_directions(world: World) -> None:
     assert set(predict["responses"]["200"]["content"]) == {"application/json", "text/csv"}
     assert set(predict["responses"]["400"]["content"]) == {"application/json"}
     parameters = {one["name"]: one for one in predict["parameters"]}
-    assert set(parameters) == {"model_id", "probabilities"}
+    assert set(parameters) == {"engine", "model_id", "probabilities"}
     assert not parameters["model_id"]["required"]
 
 

@@ -82,6 +82,7 @@ def test_a_proven_model_is_served_by_onnx(compiling: World) -> None:
     np.testing.assert_allclose(
         response.json["data"]["probabilities"], iris_pipeline().predict_proba(X), atol=1e-6
     )
+    assert "probabilities" not in compiling.predict("proven", X.tolist()).json["data"]
 
 
 def test_one_request_can_ask_for_scikit_learn_itself(compiling: World) -> None:

@@ -111,7 +111,8 @@ class Server:
         """Tell which fork servers for the judging of uploads live now."""
         workers = self._children()
         under = workers.union(*map(_children, workers))
-        return {pid for pid in under if b"webapp.ml.loading.forkserver" in _command(pid)}
+        judges = {pid for pid in under if b"webapp.ml.loading.forkserver" in _command(pid)}
+        return judges.difference(*map(_children, judges))  # whose children have its command line
 
     def kill(self, *pids: int) -> None:
         """Kill workers without a warning and wait until others have taken their places."""

@@ -105,7 +105,7 @@ class Predictor:
             except Exception as error:
                 logger.debug("The compiled model failed", exc_info=error)
             else:
-                return compiled.name, y, shares
+                return compiled.name, y, shares if probabilities else None
         original = self._original
         try:
             y, shares = original.run(X, finite=finite, probabilities=probabilities)

@@ -96,7 +96,8 @@ class ForkServer:
         for child in list(self._children):
             # Not reaped before its group is killed: its number cannot become somebody else's.
             ended = os.waitid(os.P_PID, child.process, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if ended is None and time.monotonic() < child.deadline:
+            in_time = time.monotonic() < child.deadline
+            if ended is None and in_time and _is_still_wanted(child.answer):
                 continue
             _kill(child.process)
             _, status = os.waitpid(child.process, 0)
