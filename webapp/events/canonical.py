@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ class RequestEvent:
         "exception",
         "facts",
         "finished",
+        "followed",
         "held",
         "internal",
         "opened",
@@ -58,6 +59,8 @@ class RequestEvent:
         # The flight recorder: records below the level of the log, written only if they matter.
         self.held: deque[logging.LogRecord] = deque(maxlen=HELD_RECORDS)
         self.released = False
+        # Records of which another of this request is about to follow: both share one write.
+        self.followed: deque[logging.LogRecord] = deque()
         self.secrets: set[str] = set()
         self.db_queries = 0
         self.db_duration = 0.0
@@ -110,7 +113,17 @@ class RequestEvent:
             noted = slow or unready or status_code in _WARN_STATUSES
             usual = logging.DEBUG if self.internal and status_code < 400 else logging.INFO
             _emit(logging.WARNING if noted else usual, "Request completed", facts)
+        for record in self.take_followed():  # the last line is below the level of the log
+            logging.getLogger().handle(record)
         return duration
+
+    def take_followed(self) -> Iterator[logging.LogRecord]:
+        """Take the records that waited for another; each once, in whatever thread."""
+        while self.followed:
+            try:
+                yield self.followed.popleft()
+            except IndexError:
+                return
 
     def _last_facts(self, status_code: int, duration: float) -> dict[str, Any]:
         facts = {

@@ -37,7 +37,6 @@ def configure(
     )
     # No line says so, and asking for it costs each record a tenth of its price.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    targets = [file_handler, stdout_handler(settings.log_stdout)]
     logging.config.dictConfig(
         {
             "version": 1,
@@ -46,7 +45,8 @@ def configure(
                 "log": {
                     "()": FlightRecorder,
                     "threshold": settings.log_level,
-                    "targets": targets,
+                    "file": file_handler,
+                    "copy": stdout_handler(settings.log_stdout),
                 },
                 "stderr": {
                     "()": StreamHandler,

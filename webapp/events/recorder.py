@@ -1,18 +1,25 @@
 """The flight recorder: what is too detailed for the log, kept until its request has ended well."""
 
 import logging
-from collections.abc import Sequence
 
-from webapp.events import canonical, strict
+from webapp.events import canonical, schema, strict
+from webapp.events.rotation import SharedRotatingHandler
 
 
 class FlightRecorder(logging.Handler):
-    """Pass records of a level on; hold lower ones of a request until it fails or is slow."""
+    """Pass records of a level on; hold lower ones of a request until it fails or is slow.
 
-    def __init__(self, threshold: str, targets: Sequence[logging.Handler]) -> None:
+    A prediction that went well is written together with the request's next line, usually its
+    last: both are ready within microseconds, and a write costs as much as all else of a line.
+    """
+
+    def __init__(
+        self, threshold: str, file: SharedRotatingHandler, copy: logging.Handler | None = None
+    ) -> None:
         super().__init__()
         self._threshold = logging.getLevelNamesMapping()[threshold]
-        self._targets = targets
+        self._file = file
+        self._copy = copy
 
     def createLock(self) -> None:  # noqa: N802 - the name in logging
         """Make no lock: this handler has no state of its own."""
@@ -25,15 +32,29 @@ class FlightRecorder(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write, hold or forget one record."""
+        event = canonical.current()
         if record.levelno < self._threshold:
-            event = canonical.current()
             if event is None:
                 return
             if not event.released:
                 event.held.append(_settled(record))
                 return
-        for target in self._targets:
-            target.emit(record)
+        if event is None:
+            self._file.emit(record)
+        elif _is_followed(record) and not event.finished:
+            event.followed.append(record)
+        elif event.followed:
+            self._file.emit_together([*event.take_followed(), record])
+        else:
+            self._file.emit(record)
+        if self._copy is not None:
+            self._copy.emit(record)
+
+
+def _is_followed(record: logging.LogRecord) -> bool:
+    """Tell whether another line of the request is about to come."""
+    is_prediction = record.__dict__.get("event_type") == schema.PREDICTION
+    return is_prediction and record.levelno == logging.INFO
 
 
 def _settled(record: logging.LogRecord) -> logging.LogRecord:

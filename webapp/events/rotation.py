@@ -1,8 +1,9 @@
 """One log file that several processes share, rotate and never lose a line of.
 
-Every line is one ``write(2)`` to an ``O_APPEND`` descriptor under a shared ``flock``. Renaming
-takes the exclusive lock, and every writer checks under its lock that its descriptor still is the
-file of that name. So a closed segment can never be written to, and keeps its name for life.
+Every line is in one ``write(2)`` to an ``O_APPEND`` descriptor under a shared ``flock``, alone or
+with lines that are ready at the same time. Renaming takes the exclusive lock, and every writer
+checks under its lock that its descriptor still is the file of that name. So a closed segment can
+never be written to, and keeps its name for life.
 """
 
 import errno
@@ -16,7 +17,7 @@ import time
 import traceback
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,8 @@ _FOLDER_MODE: Final = 0o750
 _FILE_MODE: Final = 0o640
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _NEWLINE: Final = b"\n"
+# Each with the level of its record.
+Lines = Sequence[tuple[bytes, str]]
 # How far a file may outgrow its segment, while writers are busy, before that counts as a failure.
 _LATE_BYTES: Final = 16 << 20
 # How often the file may vanish while it is being opened, before that counts as a failure.
@@ -62,7 +65,7 @@ class SharedRotatingHandler(logging.Handler):
         self._on_written, self._on_dropped, self._on_rotated = on_written, on_dropped, on_rotated
         self._json = JsonFormatter()
         self._mutex = threading.RLock()
-        self._waiting: deque[tuple[bytes, str]] = deque()
+        self._waiting: deque[Lines] = deque()
         self._writing = False
         self._fd = -1
         self._inode = (-1, -1)
@@ -76,30 +79,37 @@ class SharedRotatingHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; never raise into the program that logs."""
-        line, level = self._json.line(record), record.levelname
-        late: list[tuple[str, bool, bool]] = []
+        self.emit_together((record,))
+
+    def emit_together(self, records: Sequence[logging.LogRecord]) -> None:
+        """Write records that are ready together, as lines that follow each other."""
+        lines = [(self._json.line(record), record.levelname) for record in records]
+        late: list[tuple[Lines, bool, bool]] = []
         with self._mutex:
             if self._writing:
                 # This very thread is in the middle of a write, and a finaliser or a signal
                 # handler logs: the line is written when the one before it is.
-                self._waiting.append((line, level))
+                self._waiting.append(lines)
                 return
             self._writing = True
             try:
-                written = self._write(line, level)
+                kept, rotated = self._write(lines)
                 while self._waiting:
-                    late.append(self._write(*self._waiting.popleft()))
+                    another = self._waiting.popleft()
+                    late.append((another, *self._write(another)))
             finally:
                 self._writing = False
         try:
-            self._tell(*written)
-            for another in late:
-                self._tell(*another)
+            self._tell(lines, kept, rotated)
+            for written in late:
+                self._tell(*written)
         except Exception:  # a callback's failure is not the caller's
             streams.write_if_room(streams.STDERR, traceback.format_exc().encode())
 
-    def _tell(self, level: str, kept: bool, rotated: bool) -> None:
-        (self._on_written if kept else self._on_dropped)(level)
+    def _tell(self, lines: Lines, kept: bool, rotated: bool) -> None:
+        tell = self._on_written if kept else self._on_dropped
+        for _, level in lines:
+            tell(level)
         if rotated:
             self._on_rotated()
 
@@ -135,21 +145,21 @@ class SharedRotatingHandler(logging.Handler):
         self._seq = _counter(self._path)
         self._close()
 
-    def _write(self, line: bytes, level: str) -> tuple[str, bool, bool]:
-        """Write one line; return its level, whether it is in the file, and whether that rotated."""
+    def _write(self, lines: Lines) -> tuple[bool, bool]:
+        """Write lines; tell whether they are in the file, and whether that rotated."""
         # Numbered here, so that the numbers in the file are in order and have no gap unless a
         # line was lost.
-        data = line[:-1] + b',"seq":%d}\n' % next(self._seq)
+        data = b"".join([line[:-1] + b',"seq":%d}\n' % next(self._seq) for line, _ in lines])
         try:
             size = self._append(data)
         except OSError:
             self._close()
             streams.write_if_room(streams.STDERR, data)  # said there instead; readiness says why
-            return level, False, False
-        return level, True, size >= self._segment_bytes and self._rotate()
+            return False, False
+        return True, size >= self._segment_bytes and self._rotate()
 
     def _append(self, data: bytes) -> int:
-        """Put a line on a line of its own; return the size of the file."""
+        """Put lines on lines of their own; return the size of the file."""
         size = self._lock_current()
         try:
             if size not in (0, self._end) and self._ends_torn(size):

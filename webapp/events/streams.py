@@ -84,13 +84,13 @@ class StreamHandler(logging.Handler):
         write_if_room(self._descriptor, line + b"\n")
 
 
-def stdout_handler(mode: str) -> logging.Handler:
-    """Make the handler that the setting LOG_STDOUT asks for."""
+def stdout_handler(mode: str) -> logging.Handler | None:
+    """Make the handler that the setting LOG_STDOUT asks for, if it asks for one."""
     if mode == "json":
         return StreamHandler(STDOUT, json=True)
     if mode == "auto" and sys.stdout is not None and sys.stdout.isatty():
         return StreamHandler(STDOUT, json=False)
-    return logging.NullHandler()
+    return None
 
 
 def _short(event: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ logger = logging.getLogger("a.library")
 @pytest.fixture
 def recorded(full_log: Log) -> Log:
     """A log at INFO with a flight recorder in front."""
-    logging.getLogger().handlers[:] = [FlightRecorder("INFO", [full_log.handler])]
+    logging.getLogger().handlers[:] = [FlightRecorder("INFO", full_log.handler)]
     return full_log
 
 
@@ -134,7 +134,7 @@ def test_requests_do_not_hold_each_others_details(recorded: Log, open_event: Ope
 
 
 def test_at_a_higher_level_the_usual_lines_are_held_too(full_log: Log, open_event: Open) -> None:
-    logging.getLogger().handlers[:] = [FlightRecorder("WARNING", [full_log.handler])]
+    logging.getLogger().handlers[:] = [FlightRecorder("WARNING", full_log.handler)]
 
     def serve(status: int) -> list[Event]:
         before = len(full_log.lines())
@@ -145,3 +145,37 @@ def test_at_a_higher_level_the_usual_lines_are_held_too(full_log: Log, open_even
 
     assert serve(200) == []
     assert len(serve(500)) == 2
+
+
+def predict() -> None:
+    """Write the line of a prediction."""
+    logger.info("Prediction completed", extra={"event_type": "prediction"})
+
+
+def test_a_prediction_is_written_with_the_next_line_of_its_request(
+    recorded: Log, open_event: Open
+) -> None:
+    event = open_event()
+    predict()
+    assert messages(recorded) == []
+    other = open_event()
+    other.finish(200)
+    canonical.enter(event)
+    predict()
+    event.finish(200)
+    canonical.leave()
+    predict()
+    ends = ["Prediction completed", "Prediction completed", "Request completed"]
+    assert messages(recorded) == ["Request completed", *ends, "Prediction completed"]
+    lines = recorded.events()
+    assert [line["seq"] for line in lines] == [1, 2, 3, 4, 5]
+    assert lines[1]["timestamp"] < lines[0]["timestamp"], "the time it was made"
+    assert "request_id" not in lines[-1]
+
+
+def test_a_prediction_is_written_if_no_line_follows(recorded: Log, open_event: Open) -> None:
+    event = open_event(internal=True)
+    predict()
+    event.finish(200)
+    predict()
+    assert messages(recorded) == ["Prediction completed", "Prediction completed"]
