@@ -36,12 +36,16 @@ control_socket_disable = True
 
 
 def post_worker_init(worker: Any) -> None:
-    """Record why others died, watch the time, leave what was loaded out of garbage collections."""
+    """Record why others died, go on with what they compiled, watch the time.
+
+    What was loaded is left out of garbage collections.
+    """
     from webapp.parts import parts
 
     with worker.wsgi.app_context():
         for death in worker.deaths:
             parts().quarantine.record(death)
+        parts().compilations.wake()
     worker.attempts.watch(settings.model_seconds)
     gc.collect()
     gc.freeze()

@@ -199,6 +199,25 @@ def test_nothing_is_compiled_where_the_settings_say_so(world: World) -> None:
     assert graphs(world) == []
 
 
+def test_what_was_not_compiled_is_taken_up_with_its_sample(world: World, tmp_path: Path) -> None:
+    lines = "\n".join(",".join(map(str, row)) for row in X.tolist())
+    world.upload("left", iris_pipeline())
+    world.upload("deleted", cancer_forest())
+    world.call("DELETE", "models/deleted", world.owner)
+    world.upload("sampled", iris_pipeline(), sample=lines)
+    started = World(tmp_path, world.settings.database_url, engine="auto")
+    with started.app.app_context():
+        started.parts.compilations.wake()
+    assert compilation(world, "left")["engine"] == "onnx"
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(started.events(message="Model compiled")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first, second = started.events(message="Model compiled")
+    rows = [event["details"]["verified_rows"] for event in (first, second)]
+    assert rows[1] == rows[0] + len(X)
+    started.close()
+
+
 def test_the_line_of_a_load_names_the_version_that_was_asked_for(world: World) -> None:
     world.upload("first", iris_pipeline())
     second = world.upload("second", iris_pipeline()).json["data"]

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     ForeignKeyConstraint,
+    LargeBinary,
     String,
     Text,
     TypeDecorator,
@@ -147,6 +148,23 @@ class ModelVersion(Base):
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
 
     model: Mapped[RegisteredModel] = relationship(back_populates="versions")
+    due: Mapped["DueCompilation | None"] = relationship(
+        back_populates="version", cascade="all, delete-orphan", passive_deletes=True
+    )
+
+
+class DueCompilation(Base):
+    """A version that is to be compiled; kept until it is recorded what came of that."""
+
+    __tablename__ = "due_compilations"
+
+    version_id: Mapped[str] = mapped_column(
+        ForeignKey("model_versions.id", ondelete="CASCADE"), primary_key=True
+    )
+    sample: Mapped[bytes] = mapped_column(LargeBinary)  # CSV of its owner's, or nothing
+    attempts: Mapped[int] = mapped_column(default=0)  # how often it was begun
+
+    version: Mapped[ModelVersion] = relationship(back_populates="due")
 
 
 class ModelAlias(Base):

@@ -157,13 +157,14 @@ class ModelStore:
 
         Otherwise a deletion could remove the file that an upload of the same bytes relies on.
         """
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.root / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with self._locked(".lock"):
             yield
-        finally:
-            os.close(descriptor)
+
+    @contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Be the only process that takes up what is due to be compiled; one that dies lets go."""
+        with self._locked(".compiling"):
+            yield
 
     def adopt(self, path: Path, target: Path) -> None:
         """Move a complete file into its place, and make the move durable."""
@@ -171,6 +172,16 @@ class ModelStore:
         path.replace(target)
         _fsync(target.parent)
         _fsync(self.root)
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.root / name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def _read(path: Path, digest: str) -> bytes:

@@ -2,49 +2,55 @@
 
 import logging
 import threading
-from queue import SimpleQueue
+import time
+from typing import Final
 
 from flask import Flask, current_app
 
 from webapp.ml.loading import compile_model
 from webapp.ml.passport import Compilation, Passport
 from webapp.ml.store import ModelStore
-from webapp.services.registry import Registry
+from webapp.services.registry import Due, Registry
 from webapp.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+MOST_ATTEMPTS: Final = 3
+RETRY_SECONDS: Final = 60
+
 
 class Compilations:
-    """Have models compiled one after another, in a thread that starts with the first.
+    """Have the models that are due compiled one after another, in a thread of this process.
 
-    One that was waiting when its process ended stays on scikit-learn until ``flask models
-    verify``.
+    What is due stands in the database, and one process at a time takes from it. So what a process
+    leaves undone when it ends goes to any other: the worker in its place, or after a stop of the
+    service the first that starts. A model with which too many ended stays on scikit-learn.
     """
 
     def __init__(self, settings: Settings, store: ModelStore, registry: Registry) -> None:
         self._settings = settings
         self._store = store
         self._registry = registry
-        self._waiting: SimpleQueue[tuple[Flask, Passport, bytes]] = SimpleQueue()
+        self._woken = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def submit(self, passport: Passport, sample: bytes = b"") -> None:
-        """Have a model compiled soon, unless the settings keep to scikit-learn.
-
-        ``sample`` is CSV: rows on which both engines must be equal as well.
-        """
+    def wake(self) -> None:
+        """Have what is due compiled soon, unless the settings keep to scikit-learn."""
         if self._settings.engine == "sklearn":
             return
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # werkzeug's
-        self._waiting.put((app, passport, sample))
+        self._woken.set()
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, daemon=True, name="compiling")
+                self._thread = threading.Thread(
+                    target=self._work, args=[app], daemon=True, name="compiling"
+                )
                 self._thread.start()
 
-    def compile_now(self, passport: Passport, sample: bytes = b"") -> Compilation:
+    def compile_now(
+        self, passport: Passport, sample: bytes = b"", due: Due | None = None
+    ) -> Compilation:
         """Compile a model, verify the result, and record what came of it for all workers."""
         compilation, graph = compile_model(
             self._store.path(passport.sha256),
@@ -52,7 +58,40 @@ class Compilations:
             sample=sample,
             trusted=self._settings.trusted_globals,
         )
-        self._registry.record_compilation(passport.sha256, compilation, graph)
+        self._record(passport, compilation, graph, due)
+        return compilation
+
+    def _work(self, app: Flask) -> None:
+        while True:
+            self._woken.wait()
+            self._woken.clear()
+            try:
+                with app.app_context():
+                    while self._compile_next():
+                        pass
+            except Exception:  # the database is locked, the disk full: that may pass
+                logger.exception("Compiling a model failed")
+                time.sleep(RETRY_SECONDS)
+                self._woken.set()
+
+    def _compile_next(self) -> bool:
+        """Compile a model that is due; tell whether there was one."""
+        with self._store.compiling():
+            due = self._registry.begin_compilation()
+            if due is None:
+                return False
+            if due.attempts <= MOST_ATTEMPTS:
+                self.compile_now(due.passport, due.sample, due)
+            else:
+                reason = f"compiling it was begun {MOST_ATTEMPTS} times and never ended"
+                given_up = Compilation("sklearn", reason, 0)
+                self._record(due.passport, due.passport.compilation or given_up, b"", due)
+        return True
+
+    def _record(
+        self, passport: Passport, compilation: Compilation, graph: bytes, due: Due | None
+    ) -> None:
+        self._registry.record_compilation(passport.sha256, compilation, graph, due)
         logger.info(
             "Model compiled" if compilation.engine == "onnx" else "Model stays on scikit-learn",
             extra={
@@ -62,13 +101,3 @@ class Compilations:
                 "details": {"sha256": passport.sha256, "verified_rows": compilation.verified_rows},
             },
         )
-        return compilation
-
-    def _work(self) -> None:
-        while True:
-            app, passport, sample = self._waiting.get()
-            try:
-                with app.app_context():
-                    self.compile_now(passport, sample)
-            except Exception:  # the thread goes on with the next model
-                logger.exception("Compiling a model failed")

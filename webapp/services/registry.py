@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from webapp.db.engine import write_transaction
 from webapp.db.tables import (
     ArtifactStrikes,
+    DueCompilation,
     ModelAlias,
     ModelVersion,
     RegisteredModel,
@@ -85,6 +86,16 @@ class NewVersion:
     passport: Passport
 
 
+@dataclass(frozen=True)
+class Due:
+    """A version that is to be compiled, how often that was begun, and rows of its owner's."""
+
+    version_id: str
+    passport: Passport
+    sample: bytes
+    attempts: int
+
+
 class Registry:
     """The registered models, seen with the rights of a caller."""
 
@@ -98,9 +109,17 @@ class Registry:
 
     @log_performance("model_upload")
     def add(
-        self, caller: Identity, incoming: Incoming, name: str, description: str | None
+        self,
+        caller: Identity,
+        incoming: Incoming,
+        name: str,
+        description: str | None,
+        sample: bytes = b"",
     ) -> NewVersion:
         """Judge an uploaded file; make it the next version of the caller's model of that name.
+
+        It is due to be compiled then. ``sample`` is CSV: rows on which both engines must be equal
+        as well.
 
         Raises
         ------
@@ -117,7 +136,7 @@ class Registry:
         with self._store.exclusive():
             _refuse_quarantined(passport.sha256)
             incoming.keep()
-            model_id, version = self._insert(caller, name, description, passport)
+            model_id, version = self._insert(caller, name, description, passport, sample)
         self.forget()
         return NewVersion(model_id, name, version, passport)
 
@@ -244,8 +263,31 @@ class Registry:
         self.forget()
         return _info(model)
 
-    def record_compilation(self, digest: str, compilation: Compilation, graph: bytes) -> None:
-        """Write what came of compiling a file into the passport of every version that has it."""
+    def begin_compilation(self) -> Due | None:
+        """Find the version that is to be compiled next, if one is due, and count the attempt.
+
+        To be called by one process at a time. What was begun before waits behind the others.
+        """
+        with write_transaction() as session:
+            due = session.scalar(
+                select(DueCompilation)
+                .order_by(DueCompilation.attempts, DueCompilation.version_id)
+                .limit(1)
+                .with_for_update()
+            )
+            if due is None:
+                return None
+            due.attempts += 1
+            passport = Passport.from_dict(due.version.passport)
+            return Due(due.version_id, passport, due.sample, due.attempts)
+
+    def record_compilation(
+        self, digest: str, compilation: Compilation, graph: bytes, due: Due | None = None
+    ) -> None:
+        """Write what came of compiling a file into the passport of every version that has it.
+
+        That was due for one of them then.
+        """
         with self._store.exclusive(), write_transaction() as session:
             versions = list(
                 session.scalars(
@@ -257,6 +299,10 @@ class Registry:
                 self._store.keep_graph(digest, graph)
             for version in versions:
                 version.passport = {**version.passport, "compilation": asdict(compilation)}
+            if due is not None:
+                session.execute(
+                    delete(DueCompilation).where(DueCompilation.version_id == due.version_id)
+                )
         self.forget()
 
     def delete(self, caller: Identity, reference: str) -> ModelInfo:
@@ -293,7 +339,12 @@ class Registry:
             self._store.delete(digest)
 
     def _insert(
-        self, caller: Identity, name: str, description: str | None, passport: Passport
+        self,
+        caller: Identity,
+        name: str,
+        description: str | None,
+        passport: Passport,
+        sample: bytes,
     ) -> tuple[str, int]:
         """Insert the version under the next number of its name, in one transaction."""
         with write_transaction() as session:
@@ -330,6 +381,7 @@ class Registry:
                     bytes=passport.bytes,
                     state="ready",
                     passport=passport.to_dict(),
+                    due=DueCompilation(sample=sample),
                 )
             )
             model.latest_version = version

@@ -4,17 +4,33 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import flask_migrate
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 
 from tests.database import SQLITE, dispose, make_app
 from webapp.db import schema
 from webapp.db.engine import MIGRATION_LOCK, create_file
+from webapp.db.tables import DueCompilation
 from webapp.extensions import Base, db
+
+# As a program of the fifth migration left them.
+VERSIONS_OF_0005 = """
+INSERT INTO users (id, email, password_hash, role, disabled, created_at)
+VALUES ('u', 'u@example.com', '', 'user', false, '2026-01-01 00:00:00');
+INSERT INTO registered_models (id, owner_id, name, description, shared, next_version, created_at,
+                               updated_at)
+VALUES ('m', 'u', 'm', '', false, 4, '2026-01-01 00:00:00', '2026-01-01 00:00:00');
+INSERT INTO model_versions (id, model_id, version, digest, bytes, state, passport, created_at)
+VALUES ('older', 'm', 1, 'a', 1, 'ready', '{}', '2026-01-01 00:00:00'),
+       ('lost', 'm', 2, 'b', 1, 'ready', '{"compilation": null}', '2026-01-01 00:00:00'),
+       ('done', 'm', 3, 'c', 1, 'ready', '{"compilation": {"engine": "onnx"}}',
+        '2026-01-01 00:00:00')
+"""
 
 
 @pytest.fixture
@@ -47,6 +63,20 @@ def test_the_migrations_make_the_tables_that_the_program_declares(app_context: F
         context = MigrationContext.configure(connection, opts={"compare_type": True})
 
         assert compare_metadata(context, Base.metadata) == []
+
+
+def test_versions_that_were_never_compiled_are_due_after_an_upgrade(empty_app: Flask):
+    with empty_app.app_context():
+        flask_migrate.upgrade(revision="0005")
+        with db.engine.begin() as connection:
+            for statement in VERSIONS_OF_0005.split(";"):
+                connection.exec_driver_sql(statement)
+
+    schema.upgrade(empty_app)
+
+    with empty_app.app_context():
+        due = db.session.scalars(select(DueCompilation.version_id)).all()
+    assert sorted(due) == ["lost", "older"]
 
 
 def test_upgrades_wait_for_the_one_under_way(empty_app: Flask, unmigrated_url: str):

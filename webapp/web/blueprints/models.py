@@ -53,7 +53,8 @@ def upload() -> tuple[dict[str, Any], int]:
         sent = read_upload(streaming, parts().settings.max_upload_bytes)
         incoming, name = sent.file, sent.fields["name"]
         about = {"sha256": incoming.digest, "bytes": incoming.bytes, "name": name[:64]}
-        new = parts().registry.add(caller(), incoming, name, sent.fields.get("description"))
+        description = sent.fields.get("description")
+        new = parts().registry.add(caller(), incoming, name, description, sent.sample)
     except AppError as error:
         reason = error.details.get("reason", error.message)
         record_action("upload_model", outcome="failure", reason=reason, details=about)
@@ -68,7 +69,7 @@ def upload() -> tuple[dict[str, Any], int]:
     }
     annotate(**facts)
     record_action("upload_model", details=about, **facts)
-    parts().compilations.submit(new.passport, sent.sample)
+    parts().compilations.wake()
     return {"success": True, "data": asdict(new)}, 201
 
 
