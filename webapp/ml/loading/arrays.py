@@ -68,6 +68,21 @@ def check_shape(shape: Any) -> None:
     demand(all(0 <= size < _MAX_SIZE for size in shape), "an array with an odd shape")
 
 
+def is_array(array: Any, *shape: int | None, kinds: str = "f") -> bool:
+    """Whether something is an array of so many items in each direction; None is any number."""
+    return (
+        isinstance(array, np.ndarray)
+        and array.dtype.kind in kinds
+        and array.ndim == len(shape)
+        and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
+    )
+
+
+def is_count(number: Any, most: int) -> bool:
+    """Whether something is a whole number from 0 on."""
+    return isinstance(number, (int, np.integer)) and bool(0 <= number <= most)
+
+
 def make_dtype(args: tuple[Any, ...], state: Any) -> np.dtype[Any]:
     """Make a data type from its code, byte order and fields; flags are not looked at."""
     code: Any = args[0] if args else None

@@ -1,6 +1,6 @@
 """Why an uploaded file is refused: one stable code each, and a message that helps its owner."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from webapp.errors import ModelRejectedError
 
@@ -20,6 +20,8 @@ Reason = Literal[
     "unsafe_parameter",
     "wrong_sklearn_version",
 ]
+
+OUT: Final = "array_out_of_range"
 
 
 def rejected(reason: Reason, message: str, **details: Any) -> ModelRejectedError:
