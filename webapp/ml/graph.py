@@ -24,6 +24,8 @@ _TOKEN_PATTERNS: Final = {
     r"[A-Za-z]+",
     r"[a-z]+",
 }
+# All up to the length of a text would be as many as its square.
+_MAX_NGRAM: Final = 100
 MAX_HASHED_FEATURES: Final = 2**22
 
 
@@ -73,6 +75,9 @@ def _check_vectorizer(vectorizer: Any) -> None:
         raise _unsafe("token_pattern", r"must be a simple one, such as '(?u)\b\w\w+\b' or '\w+'")
     if vectorizer.tokenizer is not None or vectorizer.preprocessor is not None:
         raise _unsafe("tokenizer", "and preprocessor must be None")
+    lengths = vectorizer.ngram_range
+    if len(lengths) != 2 or not all(0 < length <= _MAX_NGRAM for length in lengths):
+        raise _unsafe("ngram_range", f"must be two numbers up to {_MAX_NGRAM}")
     hashed = getattr(vectorizer, "n_features", 0)
     if type(hashed) is not int or hashed > MAX_HASHED_FEATURES:
         raise _unsafe("n_features", f"must be at most {MAX_HASHED_FEATURES}")

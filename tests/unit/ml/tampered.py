@@ -120,10 +120,52 @@ def _pointers_of_nothing(model: Any) -> None:
     model.coef_.indptr[-1] = 0
 
 
+def _thin(matrix: Any) -> Any:
+    matrix = matrix.copy()
+    matrix.data[1:] = 0
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def _precomputed_and_sparse(model: Any) -> None:
+    model.kernel, model.shape_fit_ = "precomputed", (4, 4)
+    model.support_ = np.zeros_like(model.support_)
+
+
+def _one_share(model: Any) -> None:
+    model._probA = model._probB = np.zeros(1)
+
+
+def _scaled_distance(model: Any) -> None:
+    model.metric, model.metric_params = "seuclidean", {"V": np.ones(1)}
+
+
 def _categories(model: Any) -> None:
     mapper = model._bin_mapper
     position = int(np.flatnonzero(mapper.is_categorical_)[0])
     mapper.bin_thresholds_[position] = np.array([0.0, 99999.0])
+
+
+def _lossy(model: Any) -> None:
+    steps = model._preprocessor.transformers_
+    steps[1] = (*steps[1][:2], np.zeros(5, dtype=bool))
+
+
+def _no_stages(model: Any) -> None:
+    model._predictors, model.n_trees_per_iteration_ = [], 10**9
+
+
+def _shifted(mappings: list[Any]) -> list[Any]:
+    return [None if mapping is None else mapping + 9 for mapping in mappings]
+
+
+def _unordered(model: Any) -> None:
+    model.categories_ = [each[::-1].copy() for each in model.categories_]
+
+
+def _many_columns(model: Any) -> None:
+    model.categories_ = [np.arange(10.0**6)] * 4
+    model._n_features_outs = [10**6 - 1] * 4
 
 
 def _member_features(model: Any) -> None:
@@ -206,6 +248,31 @@ _CHANGES: dict[str, tuple[str, Callable[[Any], None], str]] = {
         "invalid_file",
     ),
     "a category that is no bit": ("boosting of categories", _categories, _ARRAY),
+    "a number that is asked for its category": (
+        "HistGradientBoostingClassifier",
+        _histogram("is_categorical", 1),
+        _TREE,
+    ),
+    "a step before boosting that loses columns": ("boosting of categories", _lossy, _ARRAY),
+    "a step before boosting that names columns twice": (
+        "boosting of a frame",
+        _set(
+            "_preprocessor._transformer_to_input_indices",
+            lambda _: {"encoder": [], "numerical": [0]},
+        ),
+        _ARRAY,
+    ),
+    "another step before boosting": (
+        "boosting of categories",
+        _set("_preprocessor", lambda _: zoo.fitted("SelectKBest")[0]),
+        "invalid_file",
+    ),
+    "boosting that is being fitted": (
+        "HistGradientBoostingClassifier",
+        _set("_in_fit", lambda _: True),
+        "invalid_file",
+    ),
+    "stages of more classes than there are": ("HistGradientBoostingRegressor", _no_stages, _TREE),
     "bins of another width": (
         "HistGradientBoostingClassifier",
         _set("_bin_mapper.is_categorical_", lambda _: np.zeros(1, np.uint8)),
@@ -231,6 +298,35 @@ _CHANGES: dict[str, tuple[str, Callable[[Any], None], str]] = {
     "neighbours of another width": ("KNeighborsClassifier", _set("_fit_X", _narrow), _ARRAY),
     "fewer neighbours than in their index": ("KNeighborsRegressor", _set("_fit_X", _fewer), _ARRAY),
     "fewer labels than neighbours": ("KNeighborsClassifier", _set("_y", _fewer), _ARRAY),
+    "other neighbours than counted": (
+        "NearestNeighbors",
+        _set("n_samples_fit_", lambda count: count * 1000),
+        _ARRAY,
+    ),
+    "a vote out of range": ("neighbours, votes", _set("_y", lambda y: y + 10**6), _ARRAY),
+    "a vote before the first": ("neighbours, votes", _set("_y", lambda y: y - 10**6), _ARRAY),
+    "a vote within a radius": (
+        "RadiusNeighborsClassifier",
+        _set("_y", lambda y: y + 10**6),
+        _ARRAY,
+    ),
+    "a vote for the second output": (
+        "neighbours of several outputs",
+        _set("_y", lambda y: np.add(y, [0, 2])),
+        _ARRAY,
+    ),
+    "labels of several outputs for one": (
+        "neighbours of several outputs",
+        _set("outputs_2d_", lambda _: False),
+        _ARRAY,
+    ),
+    "more neighbours than points": (
+        "neighbours, votes",
+        _set("n_neighbors", lambda _: 10**7),
+        _ARRAY,
+    ),
+    "no neighbours": ("neighbours, votes", _set("n_neighbors", lambda _: 0), _ARRAY),
+    "a matrix for the distance of votes": ("neighbours, votes", _scaled_distance, "invalid_file"),
     "a distance with a matrix": (
         "KNeighborsClassifier",
         _set("effective_metric_params_", lambda _: {"V": np.ones(1)}),
@@ -259,6 +355,44 @@ _CHANGES: dict[str, tuple[str, Callable[[Any], None], str]] = {
     "wide shares": ("SVC", _set("_probA", lambda _: np.zeros(2)), _ARRAY),
     "a regression's vectors": ("SVR", _set("support_vectors_", _narrow), _ARRAY),
     "a single class's vectors": ("OneClassSVM", _set("_n_support", lambda n: n * 9), _ARRAY),
+    "more classes than a regression has": (
+        "SVR",
+        _set("_n_support", lambda n: np.append(n, np.zeros(1000, np.int32))),
+        _ARRAY,
+    ),
+    "fewer counts than classes": (
+        "SVC",
+        _set("_n_support", lambda n: np.array([n[0], n[1] + n[2]], np.int32)),
+        _ARRAY,
+    ),
+    "shares of one pair": ("SVC", _one_share, _ARRAY),
+    "shares that are not there": (
+        "sparse svm",
+        _set("_effective_probability", lambda _: True),
+        _ARRAY,
+    ),
+    "fewer sparse coefficients than vectors": ("sparse svm", _set("_dual_coef_", _thin), _ARRAY),
+    "sparse coefficients of fewer classes": (
+        "sparse svm",
+        _set("_dual_coef_", lambda dual: dual[:1]),
+        _ARRAY,
+    ),
+    "dense coefficients of sparse vectors": (
+        "sparse svm",
+        _set("_dual_coef_", lambda dual: dual.toarray()),
+        "invalid_file",
+    ),
+    "sparse vectors by columns": (
+        "sparse svm",
+        _set("support_vectors_", lambda vectors: vectors.tocsc()),
+        _ARRAY,
+    ),
+    "sparse vectors of another width": (
+        "sparse svm",
+        _set("support_vectors_", lambda vectors: vectors[:, :2]),
+        _ARRAY,
+    ),
+    "sparse and precomputed": ("sparse svm", _precomputed_and_sparse, "invalid_file"),
     "precomputed vectors out of range": (
         "precomputed",
         _set("support_", lambda support: support + np.int32(10**6)),
@@ -306,7 +440,70 @@ _CHANGES: dict[str, tuple[str, Callable[[Any], None], str]] = {
     "no hashed words": ("HashingVectorizer", _set("n_features", lambda _: 0), _ARRAY),
     "no hashed keys": ("FeatureHasher", _set("n_features", lambda _: 0), _ARRAY),
     "too many hashed keys": ("FeatureHasher", _set("n_features", lambda _: 2**31), "limits"),
-    "too many polynomials": ("PolynomialFeatures", _set("degree", lambda _: 90), "limits"),
+    "a dropped category out of range": (
+        "a category less",
+        _set("_drop_idx_after_grouping", lambda _: np.array([9] * 4, dtype=object)),
+        _ARRAY,
+    ),
+    "categories that are not in order": ("a category less", _unordered, _ARRAY),
+    "a rare category beyond the others": (
+        "rare categories",
+        _set("_default_to_infrequent_mappings", _shifted),
+        _ARRAY,
+    ),
+    "rare categories without their numbers": (
+        "rare categories",
+        _set("_default_to_infrequent_mappings", lambda all_: [None] * len(all_)),
+        "invalid_file",
+    ),
+    "more columns than there is memory for": ("a category less", _many_columns, "limits"),
+    "a set's label out of range": (
+        "MultiLabelBinarizer",
+        _set("_cached_dict", lambda _: {0: 10**9}),
+        _ARRAY,
+    ),
+    "a group of features out of range": (
+        "FeatureAgglomeration",
+        _set("labels_", lambda labels: labels + 10**9),
+        _ARRAY,
+    ),
+    "too many polynomials": ("PolynomialFeatures", _set("_max_degree", lambda _: 90), "limits"),
+    "other polynomials than counted": (
+        "PolynomialFeatures",
+        _set("_n_out_full", lambda _: 10**9),
+        _ARRAY,
+    ),
+    "other splines than counted": (
+        "SplineTransformer",
+        _set("n_features_out_", lambda _: 10**9),
+        _ARRAY,
+    ),
+    "too many components": (
+        "LocallyLinearEmbedding",
+        _set("n_components", lambda _: 10**9),
+        "limits",
+    ),
+    "other classes than counted": (
+        "BaggingClassifier",
+        _set("n_classes_", lambda _: 10**9),
+        _ARRAY,
+    ),
+    "votes out of range": (
+        "hard voting",
+        _set("estimators_.0.classes_", lambda c: c * 10**9),
+        _ARRAY,
+    ),
+    "n-grams without end": (
+        "CountVectorizer",
+        _set("ngram_range", lambda _: (1, 10**9)),
+        "unsafe_parameter",
+    ),
+    "another kind of support vectors": ("SVR", _set("_impl", lambda _: "c_svc"), "invalid_file"),
+    "kernels in another order": (
+        "sparse svm",
+        _set("_sparse_kernels", lambda _: ["", "", "", "", "rbf"]),
+        "invalid_file",
+    ),
     "too many features": ("Ridge", _set("n_features_in_", lambda _: 2**40), "limits"),
 }
 

@@ -22,6 +22,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
     StackingClassifier,
+    VotingClassifier,
     VotingRegressor,
 )
 from sklearn.feature_extraction import DictVectorizer
@@ -273,6 +274,12 @@ def _compositions() -> dict[str, tuple[BaseEstimator, Any]]:
         "neighbours, p": (KNeighborsRegressor(algorithm="kd_tree", p=3), X),
         "neighbours, names": (KNeighborsClassifier(), (X, np.array(["a", "bb", "ccc"])[Y])),
         "neighbours, cosine": (KNeighborsClassifier(metric="cosine"), X),
+        "neighbours, votes": (KNeighborsClassifier(algorithm="brute", metric="manhattan"), X),
+        "neighbours of several outputs": (
+            KNeighborsClassifier(weights="distance"),
+            (X, np.c_[Y, Y == 1]),
+        ),
+        "sparse svm with shares": (SVC(probability=True, random_state=0), sparse),
         "one against the rest": (OneVsRestClassifier(SVC(probability=False)), X),
         "network": (MLPClassifier((5,), max_iter=20, random_state=0), X),
         "network, sgd": (MLPClassifier((5,), solver="sgd", max_iter=20, random_state=0), X),
@@ -285,6 +292,16 @@ def _compositions() -> dict[str, tuple[BaseEstimator, Any]]:
             X,
         ),
         "target": (TransformedTargetRegressor(Ridge(), func=np.log1p, inverse_func=np.expm1), X),
+        "a category less": (OneHotEncoder(drop="first", sparse_output=False), np.round(X)),
+        "rare categories": (
+            OneHotEncoder(min_frequency=30, drop="if_binary", handle_unknown="infrequent_if_exist"),
+            np.round(X),
+        ),
+        "categories of one's own order": (
+            OneHotEncoder(categories=[["red", "blue", "green"]], handle_unknown="ignore"),
+            frame()[["colour"]],
+        ),
+        "hard voting": (VotingClassifier([("a", LogisticRegression()), ("b", SVC())]), X),
         "polynomials": (make_pipeline(PolynomialFeatures(2), Ridge()), X),
         "splines": (make_pipeline(SplineTransformer(4), Ridge()), X),
         "clusters": (make_pipeline(StandardScaler(), KMeans(3, n_init=1, random_state=0)), X),

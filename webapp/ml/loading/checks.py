@@ -9,18 +9,20 @@ from types import FunctionType
 from typing import Any, Final
 
 import numpy as np
+from sklearn.ensemble import VotingClassifier
 from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.gaussian_process.kernels import Kernel
 from sklearn.metrics import DistanceMetric
 
 from webapp.ml.graph import walk
 from webapp.ml.loading.arrays import is_count
-from webapp.ml.loading.column_checks import COLUMN_CHECKS
-from webapp.ml.loading.refusals import demand, rejected
+from webapp.ml.loading.column_checks import COLUMN_CHECKS, MAX_COLUMNS
+from webapp.ml.loading.refusals import OUT, demand, rejected
 from webapp.ml.loading.row_checks import ROW_CHECKS
-from webapp.ml.loading.tree_checks import TREE_CHECKS, check_boosting_start
+from webapp.ml.loading.tree_checks import TREE_CHECKS, check_first_guess
 
-MAX_FEATURES: Final = 1_000_000
+# Numbers that become the size of an array while predicting.
+_SIZES: Final = ("n_components", "n_features_in_", "n_outputs_", "sample_steps")
 
 
 def check_parts(root: Any) -> None:
@@ -30,18 +32,50 @@ def check_parts(root: Any) -> None:
     ------
     ModelRejectedError : what does not fit
     """
-    parts = list(walk(root))
-    for part in parts:
-        width = getattr(part, "n_features_in_", 1)
-        demand(is_count(width, MAX_FEATURES), "an odd width", "limits")
+    for part in walk(root):
+        _check_sizes(part)
         _check_callables(part)
         for cls, check in (*TREE_CHECKS, *ROW_CHECKS, *COLUMN_CHECKS):
             if isinstance(part, cls):
                 check(part)
-    # Asks a part for a prediction, hence after all of them were looked at.
-    for part in parts:
+        if isinstance(part, VotingClassifier) and part.voting == "hard":
+            _check_votes(part)
+        _check_classes(part)
+
+
+def check_first_guesses(root: Any) -> None:
+    """Ask parts for predictions, hence after all were looked at and made harmless."""
+    for part in walk(root):
         if isinstance(part, BaseGradientBoosting):
-            check_boosting_start(part)
+            check_first_guess(part)
+
+
+def _check_sizes(part: Any) -> None:
+    known = vars(part)
+    for name in _SIZES:
+        size = known.get(name)
+        # Some may also be a share, or the name of a rule.
+        is_size = size is not None and not isinstance(size, (str, float, np.floating))
+        demand(not is_size or is_count(size, MAX_COLUMNS), f"an odd {name}", "limits")
+
+
+def _check_classes(part: Any) -> None:
+    known = vars(part)
+    if "n_classes_" in known and "classes_" in known:
+        labels = known["classes_"]
+        counts = [len(each) for each in (labels if type(labels) is list else [labels])]
+        same = np.atleast_1d(known["n_classes_"]).tolist() == counts
+        demand(same, "other classes than counted", OUT)
+
+
+def _check_votes(voting: Any) -> None:
+    """Demand that no member votes for a class beyond the last: votes are counted up to there."""
+    for part in walk(getattr(voting, "estimators_", ())):
+        labels = vars(part).get("classes_")
+        for each in labels if type(labels) is list else [labels]:
+            if isinstance(each, np.ndarray) and each.dtype.kind in "iu":
+                inside = bool(((each >= 0) & (each < len(voting.classes_))).all())
+                demand(inside, "a vote out of range", OUT)
 
 
 def _check_callables(part: Any) -> None:

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 
 from webapp.errors import ModelRejectedError
 from webapp.ml.graph import neutralise
-from webapp.ml.loading.checks import check_parts
+from webapp.ml.loading.checks import check_first_guesses, check_parts
 from webapp.ml.loading.construct import Construction
 from webapp.ml.loading.decompress import decompress
 from webapp.ml.loading.opcodes import parse
@@ -54,6 +54,7 @@ def _load(stream: bytes, trusted: tuple[str, ...]) -> tuple[BaseEstimator, str |
         )
     check_parts(loaded)
     neutralise(loaded)
+    check_first_guesses(loaded)
     return loaded, version
 
 

@@ -13,6 +13,8 @@ from webapp.ml.loading.refusals import demand, over_limit, rejected, show
 
 MAX_DEPTH: Final = 60
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+# Lars has the default of this parameter in its class.
+_DEFAULTS: Final = {"positive"}
 # The leaves of this tree are a chain in both directions, as long as the tree is wide.
 _CHAINED: Final = ("sklearn.cluster._birch", "_CFNode"), ("sklearn.cluster._birch", "_CFSubcluster")
 
@@ -78,7 +80,7 @@ def _check_instance(node: New) -> Iterator[str]:
     for key, value in node.state.items:
         demand(type(key) is str and _IDENTIFIER.fullmatch(key) is not None, "an odd attribute name")
         demand(not key.startswith("__"), "an odd attribute name")
-        demand(key not in forbidden, "an attribute that stands in for a method")
+        demand(key not in forbidden, "an attribute that stands in for one of its class")
         if key == "_sklearn_version":
             demand(type(value) is str, "an odd scikit-learn version")
             check_sklearn_version(value)
@@ -104,13 +106,8 @@ def _check_name_as_value(attribute: str, value: Global) -> None:
 
 @cache
 def _own_names(cls: Any) -> frozenset[str]:
-    """List what an attribute of an instance would hide: methods, properties, descriptors."""
-    return frozenset(
-        name
-        for base in cls.__mro__
-        for name, own in vars(base).items()
-        if callable(own) or hasattr(type(own), "__get__")
-    )
+    """List what an attribute of an instance would hide: methods, properties, constants."""
+    return frozenset(name for base in cls.__mro__ for name in vars(base)) - _DEFAULTS
 
 
 def check_sklearn_version(version: str) -> None:
