@@ -22,6 +22,7 @@ ADMIN_EMAIL = "admin@localhost"
 ADMIN_PASSWORD = "the admin of a test server"
 START_SECONDS = 60
 STOP_SECONDS = 10
+COMPILE_SECONDS = 60
 Event = dict[str, Any]
 
 
@@ -62,6 +63,11 @@ class Server:
 
     def start(self) -> None:
         """Start gunicorn and wait until all workers are there and one says that it is ready."""
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
+        """Start gunicorn."""
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
                 [BIN / "gunicorn"],
@@ -71,7 +77,6 @@ class Server:
                 stdout=output,
                 stderr=output,
             )
-        self.wait_until_ready()
 
     def stop(self) -> None:
         """Stop gunicorn as an operator would, or by force if it does not obey."""
@@ -143,6 +148,24 @@ class Server:
         answer = self.call("POST", "auth/login", json={"email": email, "password": password})
         token: str = answer.json()["data"]["access_token"]
         return token
+
+    def make_key(self, *scopes: str) -> str:
+        """Get an API key of the admin's."""
+        made = {"name": "client", "scopes": scopes}
+        answer = self.call("POST", "auth/api-keys", self.login(), json=made)
+        key: str = answer.json()["data"]["key"]
+        return key
+
+    def wait_until_compiled(self, token: str, name: str) -> Any:
+        """Wait for what came of compiling the newest version of a model."""
+        deadline = time.monotonic() + COMPILE_SECONDS
+        while time.monotonic() < deadline:
+            model = self.call("GET", f"models/{name}", token).json()["data"]
+            found = model["versions"][-1]["passport"]["compilation"]
+            if found is not None:
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"{name} was not compiled in {COMPILE_SECONDS} s")
 
     def lines(self) -> list[str]:
         """Read the live log, line by line."""

@@ -136,6 +136,9 @@ def to_tensor(name: str, prediction: Prediction, passport: Passport) -> Tensor:
     datatype = "FP64" if proba else _label_datatype(passport)
     if values and isinstance(values[0], list):
         values = list(chain.from_iterable(values))
+    # What gave a whole number for the row that it was tried on need not do so for others.
+    if datatype == "INT64" and float in set(map(type, values)):
+        datatype = "FP64"
     return Tensor(name, datatype, (prediction.rows, len(values) // prediction.rows), values)
 
 
