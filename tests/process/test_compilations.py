@@ -47,23 +47,6 @@ def upload(server: Server, token: str, name: str, estimator: Any, sample: str = 
     return digest
 
 
-def compilation(server: Server, token: str, name: str) -> dict[str, Any] | None:
-    """Read what came of compiling a model, so far."""
-    model = server.call("GET", f"models/{name}", token).json()["data"]
-    found: dict[str, Any] | None = model["versions"][-1]["passport"]["compilation"]
-    return found
-
-
-def wait_until_compiled(server: Server, token: str, name: str) -> dict[str, Any]:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        found = compilation(server, token, name)
-        if found is not None:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("not compiled in time")
-
-
 def wait_for_attempt(server: Server, number: int) -> None:
     """Wait until the only model that is due is being compiled for this time."""
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -92,11 +75,11 @@ def test_a_model_whose_workers_are_killed_is_compiled_by_the_next(
     server: Server, token: str
 ) -> None:
     upload(server, token, "whole", slow_model(1))
-    rows = wait_until_compiled(server, token, "whole")["verified_rows"]
+    rows = server.wait_until_compiled(token, "whole")["verified_rows"]
     digest = upload(server, token, "killed", slow_model(1), SAMPLE)
     wait_for_attempt(server, 1)
     server.kill(*server.worker_pids())
-    found = wait_until_compiled(server, token, "killed")
+    found = server.wait_until_compiled(token, "killed")
     assert found["engine"] == "onnx"
     assert found["verified_rows"] == rows + len(X)  # the sample is not lost
     assert len(results(server, digest)) == 2  # of both uploads
@@ -111,7 +94,7 @@ def test_what_waits_when_the_service_stops_is_compiled_once_after_its_start(
     assert attempts(server)
     server.start()
     for number in range(3):
-        assert wait_until_compiled(server, token, f"waiting-{number}")["engine"] == "onnx"
+        assert server.wait_until_compiled(token, f"waiting-{number}")["engine"] == "onnx"
     assert [len(results(server, digest)) for digest in digests] == [1, 1, 1]
 
 
@@ -122,11 +105,11 @@ def test_a_model_that_is_never_compiled_to_the_end_is_given_up(server: Server, t
         for pid in server.worker_pids():
             os.kill(pid, signal.SIGKILL)
     server.wait_until_ready()
-    found = wait_until_compiled(server, token, "endless")
+    found = server.wait_until_compiled(token, "endless")
     assert found["engine"] == "sklearn"
     assert found["reason"] == "compiling it was begun 3 times and never ended"
     # The others are not held up by it, and an operator can have it tried again.
     upload(server, token, "next", iris_pipeline())
-    assert wait_until_compiled(server, token, "next")["engine"] == "onnx"
+    assert server.wait_until_compiled(token, "next")["engine"] == "onnx"
     model = server.call("GET", "models/endless", token).json()["data"]
     assert server.run("flask", "models", "verify", model["id"]).returncode == 0
