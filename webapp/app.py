@@ -22,6 +22,7 @@ from webapp.logstore.reader import LogReader
 from webapp.ml.store import ModelStore
 from webapp.parts import Parts, attach
 from webapp.services import tokens
+from webapp.services.acceptance import Acceptance
 from webapp.services.compilations import Compilations
 from webapp.services.predictions import Predictions
 from webapp.services.quarantine import Quarantine
@@ -97,6 +98,7 @@ def _parts(settings: Settings, log_handler: SharedRotatingHandler) -> Parts:
         registry=registry,
         predictions=Predictions(settings, store, registry),
         compilations=Compilations(settings, store, registry),
+        acceptance=Acceptance(settings, store),
         quarantine=Quarantine(store),
         throttle=LoginThrottle(settings),
     )

@@ -9,6 +9,7 @@ from webapp.events.rotation import SharedRotatingHandler
 from webapp.logstore.caching import RecentAnswers
 from webapp.logstore.reader import LogReader
 from webapp.ml.store import ModelStore
+from webapp.services.acceptance import Acceptance
 from webapp.services.compilations import Compilations
 from webapp.services.predictions import Predictions
 from webapp.services.quarantine import Quarantine
@@ -31,6 +32,7 @@ class Parts:
     registry: Registry
     predictions: Predictions
     compilations: Compilations
+    acceptance: Acceptance
     quarantine: Quarantine
     throttle: LoginThrottle
 

@@ -1,4 +1,4 @@
-"""``flask models``: what is in a model file, what serves it, and the way out of quarantine."""
+"""``flask models``: what is in a model file, what serves it, and whether it is served."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ from webapp.ml.passport import Compilation
 from webapp.parts import parts
 from webapp.services.tokens import Identity
 
-models = AppGroup("models", help="Look into model files, verify and release models.")
+models = AppGroup("models", help="Look into model files; verify, release, revalidate models.")
 _OPERATOR = Identity("", "", "admin")
 
 
@@ -95,6 +95,44 @@ def release(reference: str) -> None:
             digest=version.digest,
         )
         click.echo(f"{version.model_name}@{version.version} is released; id {version.model_id}")
+
+
+@models.command("revalidate")
+@click.argument("reference", required=False)
+def revalidate(reference: str | None) -> None:
+    """Judge stored models again, as uploads are; workers follow within 2 s.
+
+    REFERENCE is ID or ID@VERSION; without it, all. Exit status 1 means that one is not served.
+    """
+    with clear_errors():
+        accepted = judge_again(parts().acceptance.find(reference))
+    sys.exit(0 if accepted else 1)
+
+
+def judge_again(digests: list[str]) -> bool:
+    """Judge files again, print and log what became of each; tell whether all were accepted."""
+    accepted = True
+    for digest in digests:
+        for judged in parts().acceptance.judge_again(digest):
+            record_action(
+                "revalidate_model",
+                outcome="failure" if judged.error else "success",
+                reason=_reason(judged.error),
+                actor="cli",
+                model_id=judged.model_id,
+                model_name=judged.model_name,
+                model_version=judged.version,
+                digest=digest,
+            )
+            because = f": {judged.error.message}" if judged.error else ""
+            name = f"{judged.model_name}@{judged.version}"
+            click.echo(f"{name} is {judged.outcome}{because}; id {judged.model_id}")
+            accepted = accepted and judged.error is None
+    return accepted
+
+
+def _reason(error: AppError | None) -> str | None:
+    return None if error is None else error.details.get("reason", error.message)
 
 
 def _describe(compilation: Compilation) -> str:

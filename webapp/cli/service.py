@@ -7,9 +7,11 @@ from flask import current_app
 from flask.cli import with_appcontext
 from sqlalchemy.exc import SQLAlchemyError
 
+from webapp.cli.models import judge_again
 from webapp.db import schema
 from webapp.errors import AppError
 from webapp.events.actions import record_action
+from webapp.ml.loading import TERMS
 from webapp.parts import parts
 from webapp.services import accounts
 
@@ -19,10 +21,17 @@ FIRST_ADMIN_EMAIL = "admin@localhost"
 @click.command("prepare")
 @with_appcontext
 def prepare() -> None:
-    """Bring the database up to date and create the first admin if there is none."""
+    """Bring the database up to date and create the first admin if there is none.
+
+    Models that another policy or scikit-learn accepted are judged again.
+    """
     settings = parts().settings
     try:
         schema.upgrade(current_app)
+        stale = parts().acceptance.find_stale()
+        if stale:
+            click.echo(f"{len(stale)} model files are checked again, by {TERMS}")
+            judge_again(stale)
         made = accounts.ensure_first_admin(
             settings.admin_email or FIRST_ADMIN_EMAIL, settings.admin_password or None
         )

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from webapp.extensions import Base
 
 ROLES: Final = ("user", "admin")
-MODEL_STATES: Final = ("ready", "quarantined", "revalidate")
+MODEL_STATES: Final = ("ready", "quarantined")
 EMAIL_CHARS: Final = 254  # RFC 5321 §4.5.3.1.3, without the angle brackets
 
 
@@ -145,6 +145,9 @@ class ModelVersion(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[str] = mapped_column(String(16), default="ready")
     passport: Mapped[dict[str, Any]] = mapped_column(JSON)  # Any: its shape is webapp.ml's affair
+    # Policy and scikit-learn that it was last judged under, and why it was refused then.
+    judged_under: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    refusal: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=utc_now)
 
     model: Mapped[RegisteredModel] = relationship(back_populates="versions")

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from webapp import metrics
-from webapp.errors import AppError, ModelLoadError, PayloadTooLargeError
+from webapp.errors import AppError, ModelLoadError, ModelRejectedError, PayloadTooLargeError
 from webapp.events import schema
 from webapp.events.timing import log_performance
 from webapp.ml import attempts
@@ -20,6 +20,7 @@ from webapp.ml.loading import load_estimator
 from webapp.ml.passport import EngineName, Passport
 from webapp.ml.predictor import Prediction, Predictor
 from webapp.ml.store import ModelStore
+from webapp.services.acceptance import no_longer_accepted
 from webapp.services.registry import Registry, ResolvedVersion
 from webapp.services.tokens import Identity
 from webapp.settings import Settings
@@ -67,6 +68,7 @@ class Predictions:
         PayloadTooLargeError : more rows than MAX_ROWS
         InvalidInputError : the rows do not match the model's passport
         PredictionError, ModelLoadError : the model failed
+        ServiceUnavailableError : the version is to be judged again
         """
         started = time.perf_counter()
         version: ResolvedVersion | None = None
@@ -114,6 +116,9 @@ class Predictions:
             duration = time.perf_counter() - started
             metrics.MODEL_LOAD_SECONDS.labels("failure").observe(duration)
             _log_load_failure(error.message, duration, about)
+            if isinstance(error, ModelRejectedError):
+                # The settings may have changed since it was judged, as what the operator trusts.
+                raise no_longer_accepted(error.message, error.details["reason"]) from error
             raise ModelLoadError("the model cannot be loaded any more") from error
         duration = time.perf_counter() - started
         metrics.MODEL_LOAD_SECONDS.labels("success").observe(duration)

@@ -32,9 +32,10 @@ from webapp.errors import (
 )
 from webapp.events.timing import log_performance
 from webapp.extensions import db
-from webapp.ml.loading import judge
+from webapp.ml.loading import TERMS, judge
 from webapp.ml.passport import Compilation, EngineName, Passport
 from webapp.ml.store import Incoming, ModelStore
+from webapp.services.acceptance import State, refuse_unless_ready, state_of
 from webapp.services.quarantine import is_quarantining
 from webapp.services.tokens import Identity
 from webapp.settings import Settings
@@ -55,7 +56,8 @@ class ResolvedVersion:
     name: str
     version: int
     digest: str
-    state: str
+    state: State
+    refusal: dict[str, Any] | None
     engine: EngineName
     passport: Passport = field(repr=False)
 
@@ -145,6 +147,10 @@ class Registry:
 
         Another owner's private model is not found, as one that does not exist. What was found is
         remembered for less than 2 s; what was not found is not.
+
+        Raises
+        ------
+        ModelNotFoundError, ConflictError, ServiceUnavailableError : no version that may be used
         """
         key = (caller.user_id, caller.role, reference)
         with self._lock:
@@ -153,8 +159,7 @@ class Registry:
             resolved = self._find(caller, reference)
             with self._lock:
                 self._resolved[key] = resolved
-        if resolved.state == "quarantined":
-            raise ConflictError("this version is quarantined: it crashed or stalled a worker")
+        refuse_unless_ready(resolved.state, resolved.refusal)
         return resolved
 
     def forget(self) -> None:
@@ -216,7 +221,7 @@ class Registry:
         ------
         InvalidInputError : the alias is no name, or stands for something else already
         ModelNotFoundError, PermissionDeniedError : no such model or version, or not the caller's
-        ConflictError : the version is quarantined
+        ConflictError : the version is quarantined or rejected
         """
         _check_alias(alias)
         with write_transaction() as session:
@@ -380,6 +385,7 @@ class Registry:
                     digest=passport.sha256,
                     bytes=passport.bytes,
                     state="ready",
+                    judged_under=TERMS,
                     passport=passport.to_dict(),
                     due=DueCompilation(sample=sample),
                 )
@@ -418,7 +424,8 @@ class Registry:
             model.name,
             version.version,
             version.digest,
-            version.state,
+            state_of(version),
+            version.refusal,
             "onnx" if is_compiled and may_be_used else "sklearn",
             passport,
         )
@@ -486,16 +493,17 @@ def _check_alias(alias: str) -> None:
         )
 
 
-def _check_usable(model_id: str, version: int) -> None:
-    state = db.session.scalar(
-        select(ModelVersion.state).where(
-            ModelVersion.model_id == model_id, ModelVersion.version == version
+def _check_usable(model_id: str, number: int) -> None:
+    version = db.session.scalar(
+        select(ModelVersion).where(
+            ModelVersion.model_id == model_id, ModelVersion.version == number
         )
     )
-    if state is None:
+    if version is None:
         raise ModelNotFoundError("the model has no such version")
-    if state == "quarantined":
-        raise ConflictError("this version is quarantined: no alias may name it")
+    state = state_of(version)
+    if state in ("quarantined", "rejected"):
+        raise ConflictError(f"this version is {state}: no alias may name it")
 
 
 def _refuse_quarantined(digest: str) -> None:
@@ -513,7 +521,8 @@ def _refuse_quarantined(digest: str) -> None:
 def _version_info(version: ModelVersion) -> dict[str, Any]:
     return {
         "version": version.version,
-        "state": version.state,
+        "state": state_of(version),
+        "refusal": version.refusal,
         "bytes": version.bytes,
         "sha256": version.digest,
         "created_at": version.created_at,

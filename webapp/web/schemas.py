@@ -261,7 +261,8 @@ class Version(BaseModel):
     """One version of a model."""
 
     version: int
-    state: str
+    state: Literal["ready", "quarantined", "rejected", "revalidate"]
+    refusal: dict[str, Any] | None
     bytes: int
     sha256: str
     created_at: datetime

@@ -15,8 +15,9 @@ from sqlalchemy.exc import OperationalError
 from tests.database import SQLITE, dispose, make_app
 from webapp.db import schema
 from webapp.db.engine import MIGRATION_LOCK, create_file
-from webapp.db.tables import DueCompilation
+from webapp.db.tables import DueCompilation, ModelVersion
 from webapp.extensions import Base, db
+from webapp.services.acceptance import state_of
 
 # As a program of the fifth migration left them.
 VERSIONS_OF_0005 = """
@@ -65,16 +66,26 @@ def test_the_migrations_make_the_tables_that_the_program_declares(app_context: F
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_versions_that_were_never_compiled_are_due_after_an_upgrade(empty_app: Flask):
+@pytest.fixture
+def upgraded_app(empty_app: Flask) -> Flask:
+    """An app whose database a program of the fifth migration had."""
     with empty_app.app_context():
         flask_migrate.upgrade(revision="0005")
         with db.engine.begin() as connection:
             for statement in VERSIONS_OF_0005.split(";"):
                 connection.exec_driver_sql(statement)
-
     schema.upgrade(empty_app)
+    return empty_app
 
-    with empty_app.app_context():
+
+def test_versions_from_before_are_to_be_judged_again_after_an_upgrade(upgraded_app: Flask):
+    with upgraded_app.app_context():
+        states = [state_of(version) for version in db.session.scalars(select(ModelVersion))]
+    assert states == ["revalidate"] * 3
+
+
+def test_versions_that_were_never_compiled_are_due_after_an_upgrade(upgraded_app: Flask):
+    with upgraded_app.app_context():
         due = db.session.scalars(select(DueCompilation.version_id)).all()
     assert sorted(due) == ["lost", "older"]
 

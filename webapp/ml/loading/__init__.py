@@ -1,13 +1,18 @@
 """From the bytes of an upload to a fitted estimator, or to a refusal that says why."""
 
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
 
 from webapp.ml.loading.parent import compile_model, judge, share
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
-__all__ = ["compile_model", "judge", "load_estimator", "share"]
+__all__ = ["POLICY_VERSION", "TERMS", "compile_model", "judge", "load_estimator", "share"]
+
+# To be raised with every change of what is accepted: stored models are then judged again.
+POLICY_VERSION: Final = 2
+TERMS: Final = f"policy {POLICY_VERSION}, scikit-learn {version('scikit-learn')}"
 
 
 def load_estimator(data: bytes, trusted: tuple[str, ...] = ()) -> "BaseEstimator":

@@ -52,7 +52,7 @@ def status(model: str, version: str | None = None) -> dict[str, Any]:
 
 
 def _status(version: int, state: str) -> dict[str, Any]:
-    usable = state != "quarantined"
+    usable = state == "ready"
     return {
         "version": str(version),
         "state": "AVAILABLE" if usable else "END",
