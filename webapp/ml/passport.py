@@ -56,6 +56,11 @@ class Passport:
     sha256: str
     compilation: Compilation | None = None  # not ended yet, or never begun
 
+    @property
+    def has_shares(self) -> bool:
+        """Whether there are probabilities, and all of them in one matrix."""
+        return self.has_predict_proba and self.n_outputs == 1
+
     def to_dict(self) -> dict[str, Any]:
         """Return the facts as JSON values."""
         return asdict(self)

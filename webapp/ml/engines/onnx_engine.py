@@ -33,9 +33,9 @@ class OnnxEngine:
         )
         self._outputs = [output.name for output in self._session.get_outputs()]
         (given,) = self._session.get_inputs()
-        self._dtype = np.float32 if given.type == _FLOAT32 else np.float64
+        self._is_narrow = given.type == _FLOAT32
         self._original = original
-        self._has_shares = passport.has_predict_proba and passport.n_outputs == 1
+        self._has_shares = passport.has_shares
         self._flat = not isinstance(passport.smoke_prediction, list)
 
     def run(self, X: Any, *, finite: bool, probabilities: bool) -> tuple[Any, Any]:
@@ -43,14 +43,16 @@ class OnnxEngine:
 
         Raises
         ------
-        FloatingPointError : a number is beyond the range of float32, and would become infinite
+        FloatingPointError : a number is beyond the range of float32; trees of scikit-learn take
+            none such, and no engine is proven for them
         """
         with np.errstate(over="raise"):
-            narrow = X.astype(self._dtype, copy=False)
+            narrow = X.astype(np.float32)
+        given = {INPUT: narrow if self._is_narrow else X}
         if not self._has_shares:
-            (y,) = self._session.run(self._outputs[:1], {INPUT: narrow})
+            (y,) = self._session.run(self._outputs[:1], given)
             return y.reshape(-1) if self._flat else y, None
-        y, shares = self._session.run(self._outputs, {INPUT: narrow})
+        y, shares = self._session.run(self._outputs, given)
         close = _margins(shares) < CLOSE
         if close.any():
             y[close], shares[close] = self._original.run(

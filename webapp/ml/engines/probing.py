@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
@@ -21,13 +22,13 @@ Matrix = np.ndarray[Any, np.dtype[np.float64]]
 # Answers with one label or number per row.
 Ask = Callable[[Matrix], Any]
 
-NEAR_ROWS: Final = 1000
+NEAR_ROWS: Final = 2000
 REMEMBERED_ROWS: Final = 500
-PLAIN_ROWS: Final = 400
+PLAIN_ROWS: Final = 4000
 EXTREME_ROWS: Final = 100
 HOLED_ROWS: Final = 400
 MAX_SAMPLE_ROWS: Final = 10_000
-_PAIRS: Final = 100
+_PAIRS: Final = 200
 # As near to a boundary as two orders of summing may differ is no fault of either.
 _BISECTIONS: Final = 20
 _POOL: Final = 4000
@@ -67,21 +68,21 @@ class Prober:
             rows = self._random.choice(rows, REMEMBERED_ROWS, replace=False)
         return np.concatenate([rows, (rows + rows[::-1]) / 2])
 
-    def plain(self) -> Matrix:
+    def plain(self, count: int = PLAIN_ROWS) -> Matrix:
         """Draw rows from the range in which the model decides."""
-        return self._draw(PLAIN_ROWS, lambda i, n: self._random.uniform(*self._ranges[i], n))
+        return self._draw(count, lambda i, n: self._random.uniform(*self._ranges[i], n))
 
     def extreme(self) -> Matrix:
         """Draw ordinary rows with very large, very small and no values in some columns."""
-        X = self.plain()[:EXTREME_ROWS]
-        spots = self._random.random(X.shape) < 1 / 3
+        X = self.plain(EXTREME_ROWS)
+        spots: Any = self._random.random(X.shape) < 1 / 3
         spots[:, self._known] = False
         X[spots] = self._random.choice(_EXTREMES, int(spots.sum()))
         return X
 
     def holed(self, nullable: Sequence[int]) -> Matrix:
         """Draw rows in which values are missing where they may."""
-        X = np.concatenate([self.near()[: HOLED_ROWS // 2], self.plain()[: HOLED_ROWS // 2]])
+        X = np.concatenate([self.near()[: HOLED_ROWS // 2], self.plain(HOLED_ROWS // 2)])
         spots = np.zeros(X.shape, dtype=bool)
         spots[:, list(nullable)] = self._random.random((len(X), len(nullable))) < 1 / 3
         spots[np.arange(len(X)), self._random.choice(nullable, len(X))] = True
@@ -89,19 +90,26 @@ class Prober:
         return X
 
     def between(self, ask: Ask) -> Matrix:
-        """Find rows on both sides of where the answer changes, by halving the way."""
+        """Halve the way between rows of different answers, to both sides of where it changes.
+
+        Every row on the way is kept: there probabilities are neither 0 nor 1, and tell engines
+        apart that agree on rows from elsewhere.
+        """
         if any(self._known):
             return np.empty((0, len(self._pools)))
-        start, end = self.plain()[:_PAIRS], self.plain()[-_PAIRS:]
+        end = np.concatenate([self.plain(_PAIRS), self.remembered()[-_PAIRS:]])
+        start = self.plain(len(end))
         first = ask(start)
         differ = first != ask(end)
         start, end, first = start[differ], end[differ], first[differ]
+        way = []
         for _ in range(_BISECTIONS if len(start) else 0):
             middle = (start + end) / 2
             same = ask(middle) == first
             start[same] = middle[same]
             end[~same] = middle[~same]
-        return np.concatenate([start, end])
+            way.append(middle)
+        return np.concatenate([*way, start, end])
 
     def _draw(self, count: int, draw: Callable[[int, int], Any]) -> Matrix:
         columns = [
@@ -139,7 +147,8 @@ def _remembered(estimator: Any, width: int) -> Matrix:
     found = [np.empty((0, width))]
     for part in walk(estimator):
         for name in ("_fit_X", "X_train_", "support_vectors_", "cluster_centers_"):
-            kept = getattr(part, name, None)
+            kept: Any = getattr(part, name, None)
+            kept = kept.toarray() if issparse(kept) else kept
             if isinstance(kept, np.ndarray) and kept.ndim == 2 and kept.shape[1] == width:
                 found.append(kept.astype(np.float64))
     return np.concatenate(found)
@@ -252,14 +261,18 @@ def _by_feature(features: Any, thresholds: Any) -> list[tuple[int, Matrix]]:
 
 
 def _neighbours(values: Matrix) -> Matrix:
-    """The values, and the next ones to both sides of each in float64 and in float32."""
+    """The values, and the next ones to both sides of each in float64 and in float32.
+
+    Also the middles between those of float32, where rounding to it goes from one to the other.
+    """
     with np.errstate(all="ignore"):
         single = values.astype(np.float32)
-        near = [
-            values,
-            *(np.nextafter(values, limit) for limit in (-np.inf, np.inf)),
-            single,
-            *(np.nextafter(single, np.float32(limit)) for limit in (-np.inf, np.inf)),
-        ]
-        found: Matrix = np.concatenate([one.astype(np.float64) for one in near])
+        lower, upper = (np.nextafter(single, np.float32(limit)) for limit in (-np.inf, np.inf))
+        middles = [(single.astype(np.float64) + other) / 2 for other in (lower, upper)]
+        exact = [one for each in (values, *middles) for one in (each, *_beside(each))]
+        found: Matrix = np.concatenate([*exact, single, lower, upper]).astype(np.float64)
     return found[np.isfinite(found)]
+
+
+def _beside(values: Matrix) -> tuple[Matrix, Matrix]:
+    return np.nextafter(values, -np.inf), np.nextafter(values, np.inf)
