@@ -97,6 +97,11 @@ def post_fork(server: Any, worker: Any) -> None:
     attempts.use(worker.attempts)
 
 
+def worker_exit(server: Any, worker: Any) -> None:
+    """Blame no model for an end in order, which does not wait for long predictions."""
+    worker.attempts.end()
+
+
 def child_exit(server: Any, worker: Any) -> None:
     """Keep what a worker died of for the one that takes its place; a server that stops has none."""
     death = worker.attempts.find_death(worker.pid, settings.model_seconds)

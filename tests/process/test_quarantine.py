@@ -22,6 +22,7 @@ from tests.process.server import Event, Server, running
 
 POINTS, WIDTH = 20_000, 20
 ALLOWED_SECONDS = 4
+GRACE_SECONDS = 1
 PATIENCE_SECONDS = 20
 KNOWN_EVERYWHERE_SECONDS = 2
 PREDICT = "/api/v1/predictions/predict"
@@ -138,3 +139,25 @@ def test_a_worker_that_is_reloaded_at_work_or_killed_idle_strikes_nobody(
     assert came == [200]
     server.kill(min(server.worker_pids()))
     assert server.events(event_type="model_struck", model_name="honest") == []
+
+
+def test_a_worker_that_ends_in_order_strikes_nobody_also_if_it_is_killed_at_last(
+    tmp_path: Path,
+) -> None:
+    server = Server(tmp_path, workers=1, model_seconds=20)
+    server.environ["GUNICORN_CMD_ARGS"] = f"--graceful-timeout {GRACE_SECONDS}"
+    assert server.run("flask", "prepare").returncode == 0
+    server.start()
+    try:
+        token = server.login()
+        assert upload(server, token, "honest", slow_model(seed=5)).status_code == 201
+        asking, came = begin(server, token, "honest", rows=4000)
+        (worker,) = server.worker_pids()
+        os.kill(worker, signal.SIGTERM)
+        wait_for(server, 1, message=f"Worker exiting (pid: {worker})")
+        server.kill(worker)
+        asking.join()
+        assert came == ["dropped"]
+        assert server.events(event_type="model_struck") == []
+    finally:
+        server.stop()

@@ -41,8 +41,9 @@ class Attempts:
     """The notes of one worker, a row for each thread; made by the master before it forks."""
 
     def __init__(self, threads: int) -> None:
-        self._rows = mmap.mmap(-1, threads * _ROW.size)
-        self._free = list(range(0, threads * _ROW.size, _ROW.size))
+        self._end = threads * _ROW.size
+        self._rows = mmap.mmap(-1, self._end + 1)
+        self._free = list(range(0, self._end, _ROW.size))
 
     @contextmanager
     def note(self, digest: str) -> Iterator[None]:
@@ -64,21 +65,25 @@ class Attempts:
         now = time.monotonic()
         return [
             Attempt(digest.hex(), now - since)
-            for digest, since in _ROW.iter_unpack(self._rows[:])
+            for digest, since in _ROW.iter_unpack(self._rows[: self._end])
             if since > 0
         ]
+
+    def end(self) -> None:
+        """Note that the worker ends in order, whatever its threads still have in hand."""
+        self._rows[self._end] = 1
 
     def find_death(self, pid: int, limit_seconds: float) -> Death | None:
         """Say which models the end of the worker may be due to; None after an orderly end.
 
-        A worker that ends in order first lets its threads finish, which then have nothing in hand.
-        Whoever had more than the time allowed is to blame alone: that is what ended the worker.
+        Whoever had more than the time allowed is to blame alone: that is what ended the worker, or
+        kept it from ending.
         """
         attempts = self.read()
         late = frozenset(each.digest for each in attempts if each.seconds >= limit_seconds)
         if late:
             return Death("stalled", pid, late)
-        if attempts:
+        if attempts and not self._rows[self._end]:
             return Death("crashed", pid, frozenset(each.digest for each in attempts))
         return None
 

@@ -60,6 +60,18 @@ def test_a_worker_that_stalls_ends_itself_and_only_who_took_too_long_is_blamed()
     assert attempts.find_death(worker, late[0].seconds) == Death("stalled", worker, frozenset({A}))
 
 
+def test_what_a_worker_has_in_hand_when_it_ends_in_order_is_not_to_blame() -> None:
+    attempts = Attempts(threads=4)
+    worker = os.fork()
+    if worker == 0:
+        with attempts.note(A):
+            attempts.end()
+            os._exit(0)
+    os.waitpid(worker, 0)
+    assert attempts.find_death(worker, LIMIT) is None
+    assert attempts.find_death(worker, 0) == Death("stalled", worker, frozenset({A}))
+
+
 def test_more_threads_than_rows_go_without_a_note() -> None:
     attempts = Attempts(threads=2)
     arrived, leave = threading.Barrier(4), threading.Event()
