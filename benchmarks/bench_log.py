@@ -9,7 +9,6 @@ import logging
 import logging.handlers
 import multiprocessing
 import os
-import re
 import shutil
 import signal
 import socket
@@ -31,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe
+from benchmarks.wrk import Ask, load_server
 from webapp import metrics
 from webapp.events import canonical, handlers
 from webapp.settings import load
@@ -40,6 +40,7 @@ ROUNDS = 10
 WARM_UP = 2_000
 REPEATS = 5
 WRK_SECONDS = 5
+CONNECTIONS = 2
 PROCESSES = 4
 RECORDS_EACH = 100_000
 PACED_RECORDS = 5_000
@@ -265,8 +266,10 @@ def serve(hooks: bool, folder: Path) -> float:
         try:
             url = f"http://127.0.0.1:{port}/answer"
             wait_for(url)
-            wrk(url, 1)
-            return wrk(url, WRK_SECONDS)
+            load_server(Ask(url), 1, CONNECTIONS)
+            run = load_server(Ask(url), WRK_SECONDS, CONNECTIONS)
+            assert run.bad == 0, run
+            return run.per_second
         finally:
             server.terminate()
 
@@ -289,16 +292,6 @@ def wait_for(url: str) -> None:
         else:
             return
     raise SystemExit(f"no answer from {url}")
-
-
-def wrk(url: str, seconds: int) -> float:
-    """Load a server over two connections; return its requests per second."""
-    command = ["wrk", "-t1", "-c2", f"-d{seconds}s", url]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "Non-2xx" not in output, output
-    match = re.search(r"Requests/sec:\s+([\d.]+)", output)
-    assert match is not None, output
-    return float(match[1])
 
 
 def show_price() -> None:

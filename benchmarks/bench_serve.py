@@ -4,11 +4,12 @@
 build/ when it runs for the first time. All servers are up together and asked in turn, so that
 what the machine does meanwhile happens to all of them. `python -m benchmarks.bench_serve workers`
 compares gunicorn's worker classes, `… serving`, `… starting` and `… parsing` make the other
-tables.
+tables; `--rounds 1 --seconds 1 --starts 1` is enough to see whether all of it works.
 """
 
 import argparse
 import re
+import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -17,7 +18,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks import peers
 from benchmarks.machine import describe
-from benchmarks.peers import WORKERS, Ask, Contestant, Peer, Pellucid
+from benchmarks.peers import WORKERS, Contestant, Peer, Pellucid
+from benchmarks.wrk import Ask, Run, load_server
 from tests.estimators import dump
 from tests.process.server import Server, running
 from webapp.ml.loading import load_estimator
@@ -48,25 +49,19 @@ CONNECTIONS = 16
 ROWS = (1, 100)
 ROUNDS = 3
 SECONDS = 2
-SWITCH_SECONDS = 2.5
-COMPILE_SECONDS = 60
+STARTS = 5
+COMPILE_SECONDS = 240
 REGISTERED = 1000
 WORKER_CLASSES = {
-    "gthread, 4 threads, no keep-alive": "-k gthread --threads 4 --keep-alive 0",
-    "gthread, 4 threads, keep-alive": "-k gthread --threads 4 --keep-alive 5",
     "sync, which closes each connection": "-k sync",
+    "gthread, 1 thread": "-k gthread --threads 1 --keep-alive 0",
+    "gthread, 2 threads": "-k gthread --threads 2 --keep-alive 0",
+    "gthread, 4 threads": "-k gthread --threads 4 --keep-alive 0",
+    "gthread, 4 threads, keep-alive": "-k gthread --threads 4 --keep-alive 5",
 }
+PARTS = ("parsing", "starting", "workers", "serving")
+FIGURES = ("requests/s", "p50 ms", "p99 ms", "p99/p50", "not 2xx")
 console = Console(width=150)
-
-
-@dataclass(frozen=True)
-class Run:
-    """What wrk saw; times in seconds."""
-
-    per_second: float
-    p50: float
-    p99: float
-    bad: int
 
 
 @cache
@@ -87,82 +82,58 @@ def rows(count: int) -> list[Any]:
     return taken
 
 
-def wrk(ask: Ask, seconds: int) -> Run:
-    """Send a request over and over, on sixteen connections."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        headers = {**ask.headers}
-        lines = ['wrk.method = "POST"', f"wrk.body = [==[{ask.body.decode()}]==]"]
-        lines += [f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items()]
-        script.write("\n".join(lines))
-        script.flush()
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s"]
-        done = subprocess.run([*command, script.name, ask.url], capture_output=True, text=True)
-    output = done.stdout + done.stderr
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
-    if rate is None:
-        raise SystemExit(f"wrk failed: {output}")
-    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
-    # Reading a connection that the server closes counts as no error: keep-alive is off.
-    failed = re.search(r"connect (\d+), read \d+, write (\d+), timeout (\d+)", output)
-    count = int(bad[1]) if bad else 0
-    count += sum(map(int, failed.groups())) if failed else 0
-    return Run(float(rate[1]), _quantile(output, 50), _quantile(output, 99), count)
-
-
-def _quantile(output: str, percent: int) -> float:
-    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s)$", output, re.MULTILINE)
-    if found is None:
-        return float("nan")
-    return float(found[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[found[2]]
-
-
 def alternate(asks: dict[str, Ask], rounds: int, seconds: int) -> dict[str, Run]:
     """Ask all in turn, several times; return the medians."""
     runs: dict[str, list[Run]] = {name: [] for name in asks}
     for ask in asks.values():
-        wrk(ask, 1)
+        load_server(ask, 1, CONNECTIONS)
     for _ in range(rounds):
         for name, ask in asks.items():
-            runs[name].append(wrk(ask, seconds))
-    return {
-        name: Run(
-            *(
-                statistics.median(getattr(run, one) for run in own)
-                for one in ("per_second", "p50", "p99")
-            ),
-            sum(run.bad for run in own),
-        )
-        for name, own in runs.items()
-    }
+            runs[name].append(load_server(ask, seconds, CONNECTIONS))
+    return {name: Run.of(own) for name, own in runs.items()}
 
 
-@contextmanager
-def pellucid(folder: Path, gunicorn_args: str = "") -> Iterator[Pellucid]:
-    """Start the program and upload the models."""
-    with running(folder, workers=WORKERS, access_token_seconds=3600) as server:
-        if gunicorn_args:
-            server.stop()
-            server.environ["GUNICORN_CMD_ARGS"] = gunicorn_args
-            server.start()
+def make_template(folder: Path) -> Path:
+    """Upload the models to a server, and wait until ONNX Runtime is to serve all of them.
+
+    Returns its instance folder, from which any number of servers can be started.
+    """
+    with running(folder, workers=WORKERS) as server:
         token = server.login()
         for name, estimator in models().items():
             data, files = {"name": name}, {"file": dump(estimator)}
             answer = server.call("POST", "models/upload", token, data=data, files=files)
             answer.raise_for_status()
-        wait_for_compilation(server, token)
-        yield Pellucid(server, token)
+        deadline = time.monotonic() + COMPILE_SECONDS
+        for name in models():
+            wait_for_onnx(server, token, name, deadline)
+        return server.instance_path
 
 
-def wait_for_compilation(server: Server, token: str) -> None:
-    """Wait until every passport says what came of compiling the model, if it says that at all."""
-    deadline = time.monotonic() + COMPILE_SECONDS
-    for name in models():
-        while time.monotonic() < deadline:
-            model = server.call("GET", f"models/{name}", token).json()["data"]
-            if model["versions"][0]["passport"].get("compilation", "none") is not None:
-                break
-            time.sleep(0.2)
-    time.sleep(SWITCH_SECONDS)
+def wait_for_onnx(server: Server, token: str, name: str, deadline: float) -> None:
+    """Wait until a model is compiled, and end the program if scikit-learn is to serve it."""
+    compilation = None
+    while compilation is None:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{name} was not compiled in {COMPILE_SECONDS} s")
+        time.sleep(0.2)
+        model = server.call("GET", f"models/{name}", token).json()["data"]
+        compilation = model["versions"][0]["passport"]["compilation"]
+    if compilation["engine"] != "onnx":
+        raise SystemExit(f"{name} stays on scikit-learn: {compilation['reason']}")
+
+
+@contextmanager
+def pellucid(folder: Path, template: Path, gunicorn_args: str = "") -> Iterator[Pellucid]:
+    """Start the program with the models of a template."""
+    server = Server(folder, workers=WORKERS, access_token_seconds=3600)
+    shutil.copytree(template, server.instance_path)
+    server.environ["GUNICORN_CMD_ARGS"] = gunicorn_args
+    try:
+        server.start()
+        yield Pellucid(server, server.login())
+    finally:
+        server.stop()
 
 
 def start_peers(folder: Path, stack: ExitStack) -> tuple[list[Peer], dict[str, str]]:
@@ -189,22 +160,23 @@ def start_peers(folder: Path, stack: ExitStack) -> tuple[list[Peer], dict[str, s
     return started, absent
 
 
-def show_serving(rounds: int, seconds: int) -> None:
+def show_serving(template: Path, rounds: int, seconds: int) -> None:
     """Print requests per second of all servers, and their memory."""
     with tempfile.TemporaryDirectory(prefix="bench-serve-") as temporary, ExitStack() as stack:
         folder = Path(temporary)
         (folder / "peers").mkdir()
         console.print("starting Pellucid …")
-        ours = stack.enter_context(pellucid(folder / "pellucid"))
+        ours = stack.enter_context(pellucid(folder / "pellucid", template))
         others, absent = start_peers(folder / "peers", stack)
         contestants: list[Contestant] = [ours, *others]
+        for one in contestants:
+            console.print(f"{one.name}: {one.about}")
+        for name, reason in absent.items():
+            console.print(f"{name} is not there: {reason}")
         for count in ROWS:
             for model in models():
-                console.print(f"asking for {model}, rows: {count} …")
                 show_case(contestants, model, count, rounds, seconds)
         show_memory(contestants)
-        for name, reason in absent.items():
-            console.print(f"{name}: {reason}")
 
 
 def show_case(
@@ -215,23 +187,34 @@ def show_case(
     asks = {name: ask for name, ask in made.items() if ask is not None}
     runs = alternate(asks, rounds, seconds)
     ours = runs[Pellucid.name]
-    table = Table(
-        "server", "requests/s", "Pellucid is × this", "p50 ms", "p99 ms", "p99/p50", "not 2xx"
-    )
+    table = Table("server", *FIGURES, "Pellucid is × this")
     for name, run in runs.items():
-        times = (f"{run.p50 * 1e3:.2f}", f"{run.p99 * 1e3:.2f}", f"{run.p99 / run.p50:.1f}")
-        ratio = f"{ours.per_second / run.per_second:.2f}"
-        table.add_row(name, f"{run.per_second:,.0f}", ratio, *times, str(run.bad))
+        table.add_row(name, *figures(run), f"{ours.per_second / run.per_second:.2f}")
     console.print(f"{model}, rows: {count}, {CONNECTIONS} connections", table)
+
+
+def figures(run: Run) -> list[str]:
+    """Write what FIGURES names."""
+    return [
+        f"{run.per_second:,.0f}",
+        f"{run.p50 * 1e3:.2f}",
+        f"{run.p99 * 1e3:.2f}",
+        f"{run.p99 / run.p50:.1f}",
+        str(run.bad),
+    ]
 
 
 def show_memory(contestants: list[Contestant]) -> None:
     """Print the memory of every process that serves, with the three models loaded."""
-    table = Table("server", "MB of each process (PSS)", "how it runs")
+    table = Table("server", "MB of each process (PSS)")
     for one in contestants:
-        shares = [f"{pss_bytes(pid) / 1e6:.0f}" for pid in one.pids()]
-        table.add_row(one.name, " ".join(shares), one.about)
+        table.add_row(one.name, megabytes(one))
     console.print("Memory, three models loaded", table)
+
+
+def megabytes(one: Contestant) -> str:
+    """Tell the memory of each process of a server."""
+    return " ".join(f"{pss_bytes(pid) / 1e6:.0f}" for pid in one.pids())
 
 
 def pss_bytes(pid: int) -> int:
@@ -240,25 +223,48 @@ def pss_bytes(pid: int) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def show_starting(rounds: int, seconds: int) -> None:
+def show_starting(template: Path, starts: int, rounds: int, seconds: int) -> None:
     """Print how long a start and a first prediction take, and what 1,000 models change."""
-    table = Table("models", "start s", *(f"first {name} s" for name in models()), "requests/s")
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-serve-") as folder,
-        pellucid(Path(folder)) as ours,
-    ):
+    times = ("first 200", *(f"first {name}" for name in models()))
+    rates = (f"{name} requests/s" for name in models())
+    table = Table("models", *(f"{name} s" for name in times), *rates, "MB of each worker (PSS)")
+    with tempfile.TemporaryDirectory(prefix="bench-serve-") as temporary:
         for count in (len(models()), REGISTERED):
-            console.print(f"starting with {count} models …")
-            multiply_models(ours.server, count)
-            ours.server.stop()
-            began = time.perf_counter()
-            ours.server.start()
-            start = time.perf_counter() - began
-            firsts = [first_seconds(ours.ask(name, rows(1))) for name in models()]
-            rates = alternate({"": ours.ask("logistic", rows(1))}, rounds, seconds)
-            figures = [f"{value:.2f}" for value in (start, *firsts)]
-            table.add_row(str(count), *figures, f"{rates[''].per_second:,.0f}")
-    console.print("Until all workers are ready, and until the first answer of each model", table)
+            console.print(f"starting {starts} times with {count} models …")
+            with pellucid(Path(temporary) / str(count), template) as ours:
+                multiply_models(ours.server, count)
+                medians = map(statistics.median, zip(*start(ours, starts), strict=True))
+                asks = {name: ours.ask(name, rows(1)) for name in models()}
+                runs = alternate(asks, rounds, seconds)
+                table.add_row(
+                    f"{count:,}",
+                    *(f"{value:.2f}" for value in medians),
+                    *(f"{run.per_second:,.0f}" for run in runs.values()),
+                    megabytes(ours),
+                )
+    console.print(f"Medians of {starts} starts, from nothing to the first answers", table)
+
+
+def start(ours: Pellucid, starts: int) -> Iterator[list[float]]:
+    """Start the server over and over; time its first 200, then the first answer of each model."""
+    server = ours.server
+    for _ in range(starts):
+        server.stop()
+        began = time.perf_counter()
+        server.launch()
+        while not is_ready(server):
+            time.sleep(0.01)
+        first = time.perf_counter() - began
+        server.wait_until_ready()
+        yield [first, *(first_seconds(ours.ask(name, rows(1))) for name in models())]
+
+
+def is_ready(server: Server) -> bool:
+    """Tell whether a worker answers that it is ready."""
+    try:
+        return requests.get(f"{server.base_url}/readyz", timeout=5).status_code == 200
+    except requests.ConnectionError:
+        return False
 
 
 def first_seconds(ask: Ask) -> float:
@@ -305,24 +311,20 @@ def show_parsing() -> None:
     console.print(f"100 rows of 30 numbers in JSON: parsed and checked in {seconds * 1e3:.3f} ms\n")
 
 
-def show_workers(rounds: int, seconds: int) -> None:
+def show_workers(template: Path, rounds: int, seconds: int) -> None:
     """Print what gunicorn's worker classes make of the same program."""
     with tempfile.TemporaryDirectory(prefix="bench-serve-") as folder, ExitStack() as stack:
         servers = {}
         for number, (name, arguments) in enumerate(WORKER_CLASSES.items()):
             console.print(f"starting {name} …")
-            started = pellucid(Path(folder) / str(number), arguments)
+            started = pellucid(Path(folder) / str(number), template, arguments)
             servers[name] = stack.enter_context(started)
-        asks = {name: ours.ask("boosting", rows(1)) for name, ours in servers.items()}
+        asks = {name: ours.ask("logistic", rows(1)) for name, ours in servers.items()}
         runs = alternate(asks, rounds, seconds)
-        table = Table(
-            "workers", "requests/s", "p50 ms", "p99 ms", "not 2xx", "busiest worker's share"
-        )
+        table = Table("workers", *FIGURES, "busiest worker's share")
         for name, run in runs.items():
-            times = (f"{run.p50 * 1e3:.2f}", f"{run.p99 * 1e3:.2f}")
-            share = f"{busiest_share(servers[name].server):.0%}"
-            table.add_row(name, f"{run.per_second:,.0f}", *times, str(run.bad), share)
-    title = f"boosting, 1 row, {CONNECTIONS} connections, {WORKERS} workers"
+            table.add_row(name, *figures(run), f"{busiest_share(servers[name].server):.0%}")
+    title = f"logistic, 1 row, {CONNECTIONS} connections, {WORKERS} workers"
     console.print(title, table)
 
 
@@ -334,21 +336,29 @@ def busiest_share(server: Server) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parts = ("serving", "starting", "parsing", "workers")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs of each server")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="of each run")
-    parser.add_argument("parts", nargs="*", default=parts, metavar=" ".join(parts))
+    parser.add_argument("--starts", type=int, default=STARTS, help="of the part `starting`")
+    parser.add_argument("parts", nargs="*", default=PARTS, metavar=" ".join(PARTS))
     arguments = parser.parse_args()
+    if unknown := {*arguments.parts} - {*PARTS}:
+        parser.error(f"there is no part {min(unknown)}")
     console.print(describe())
     if "parsing" in arguments.parts:
         show_parsing()
-    if "starting" in arguments.parts:
-        show_starting(arguments.rounds, arguments.seconds)
-    if "workers" in arguments.parts:
-        show_workers(arguments.rounds, arguments.seconds)
-    if "serving" in arguments.parts:
-        show_serving(arguments.rounds, arguments.seconds)
+    if {*arguments.parts} == {"parsing"}:
+        return
+    measured = (arguments.rounds, arguments.seconds)
+    with tempfile.TemporaryDirectory(prefix="bench-serve-") as folder:
+        console.print("compiling the models …")
+        template = make_template(Path(folder))
+        if "starting" in arguments.parts:
+            show_starting(template, arguments.starts, *measured)
+        if "workers" in arguments.parts:
+            show_workers(template, *measured)
+        if "serving" in arguments.parts:
+            show_serving(template, *measured)
 
 
 if __name__ == "__main__":

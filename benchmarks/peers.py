@@ -8,14 +8,15 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import requests
 
+from benchmarks.wrk import Ask
 from tests.process.server import ROOT, Server
 
 HERE = Path(__file__).parent / "servers"
@@ -23,14 +24,6 @@ CACHE = ROOT / "build" / "bench-serve"
 WORKERS = 2
 START_SECONDS = 60
 THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-
-
-class Ask(NamedTuple):
-    """A request that can be sent again and again."""
-
-    url: str
-    body: bytes
-    headers: Mapping[str, str]
 
 
 class Contestant(ABC):
