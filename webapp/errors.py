@@ -71,7 +71,7 @@ class ConflictError(AppError):
 
 
 class PayloadTooLargeError(AppError):
-    """More bytes or rows than the settings allow."""
+    """More bytes, rows or versions than the settings allow."""
 
     status = 413
 

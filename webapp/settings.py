@@ -167,6 +167,8 @@ class Settings:
     allowed_hosts: tuple[str, ...] = _setting("", "Host names answered", _names, shown="any")
     metrics_token: str = _setting("", "bearer token for /metrics", secret=True)
     max_features: int = _setting("10000", "most features of a model", _integer(1))
+    max_user_versions: int = _setting("10000", "most versions that a user may store", _integer(1))
+    max_user_bytes: int = _setting("20 GiB", "bytes of models that a user may store", _size)
     engine: str = _setting(
         "auto",
         "what serves models: the fastest engine that is proven (auto), or sklearn",

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,33 @@ def test_an_upload_becomes_a_version_with_a_passport(world: World) -> None:
     assert [version["version"] for version in model["versions"]] == [1, 2]
     assert model["latest_version"] == 2
     assert model["description"] == "Fisher's irises"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"max_user_versions": 2}, "would be 3 versions, and one user may store 2"),
+        ({"max_user_bytes": 4000}, "bytes, and one user may store 4000"),
+    ],
+)
+def test_a_user_stores_only_so_much(
+    tmp_path: Path, database_url: str, overrides: dict[str, int], says: str
+) -> None:
+    world = World(tmp_path, database_url, **overrides)
+    model = dump(iris_pipeline())
+    assert 1400 < len(model) < 2000
+    for name in ("a", "b"):
+        assert world.upload(name, model).status_code == 201
+    refused = world.upload("a", model)
+    assert (refused.status_code, refused.json["error"]) == (413, "PayloadTooLargeError")
+    assert says in refused.json["message"]
+    assert refused.json["details"]["limit"] == next(iter(overrides.values()))
+    (action,) = world.events(refused, event_type="user_action")
+    assert (action["outcome"], action["action"]) == ("failure", "upload_model")
+    assert world.upload("a", model, world.stranger).status_code == 201, "each has a share"
+    assert world.call("DELETE", "models/b", world.owner).status_code == 200
+    assert world.upload("a", model).status_code == 201
+    world.close()
 
 
 def test_a_model_is_renamed_described_shared_and_deleted(world: World) -> None:

@@ -28,6 +28,7 @@ from webapp.errors import (
     InvalidInputError,
     ModelNotFoundError,
     ModelRejectedError,
+    PayloadTooLargeError,
     PermissionDeniedError,
 )
 from webapp.events.timing import log_performance
@@ -126,10 +127,12 @@ class Registry:
         Raises
         ------
         InvalidInputError : the name or the description will not do
+        PayloadTooLargeError : the caller would store more than one user may
         ModelRejectedError : the file was refused; nothing is left of it
         """
         check_name(name)
         check_description(description)
+        self._check_quota(caller, incoming.bytes)
         passport = judge(
             incoming.path,
             max_features=self._settings.max_features,
@@ -137,6 +140,7 @@ class Registry:
         )
         with self._store.exclusive():
             _refuse_quarantined(passport.sha256)
+            self._check_quota(caller, incoming.bytes)  # others came in meanwhile
             incoming.keep()
             model_id, version = self._insert(caller, name, description, passport, sample)
         self.forget()
@@ -337,6 +341,23 @@ class Registry:
         _get_own(caller, reference.partition("@")[0])
         resolved = self._find(caller, reference)
         return resolved, self._store.read(resolved.digest)
+
+    def _check_quota(self, caller: Identity, more_bytes: int) -> None:
+        count, stored = db.session.execute(
+            select(func.count(), func.coalesce(func.sum(ModelVersion.bytes), 0))
+            .join_from(ModelVersion, RegisteredModel)
+            .where(RegisteredModel.owner_id == caller.user_id)
+        ).one()
+        for used, limit, what in (
+            (count + 1, self._settings.max_user_versions, "versions"),
+            (int(stored) + more_bytes, self._settings.max_user_bytes, "bytes"),
+        ):
+            if used > limit:
+                raise PayloadTooLargeError(
+                    f"your models would be {used} {what}, and one user may store {limit}; delete"
+                    " models that you no longer need",
+                    {"used": used, "limit": limit},
+                )
 
     def _delete_unused(self, digests: set[str]) -> None:
         used = set(db.session.scalars(select(ModelVersion.digest).distinct()))

@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from tests import estimators
 from tests.estimators import dump, dumped
@@ -140,6 +142,15 @@ def test_a_small_model_is_judged_within_half_a_second_after_the_first(upload: Pa
     began = time.perf_counter()
     judge(upload, max_features=100)
     assert time.perf_counter() - began < 0.5
+
+
+def test_a_model_of_which_there_is_too_much_to_tell_is_refused(upload: Path) -> None:
+    upload.write_bytes(
+        dump(Ridge().fit([[0.0], [1.0]], np.random.default_rng(0).random((2, 400_000))))
+    )
+    with pytest.raises(ModelRejectedError, match="answers to one row") as caught:
+        judge(upload, max_features=100)
+    assert caught.value.details["reason"] == "limits"
 
 
 def test_an_array_that_claims_more_than_there_is_is_refused(upload: Path) -> None:

@@ -25,11 +25,14 @@ from webapp.ml.loading.examine import examine
 from webapp.ml.loading.judging import COMPILE, ENDED, STARTED
 from webapp.ml.loading.loader import load_estimator
 from webapp.ml.loading.policy import load_policy
+from webapp.ml.loading.refusals import over_limit
 from webapp.ml.passport import Passport
 
 CHILDREN: Final = 2
 MAX_REQUEST_BYTES: Final = 64 * 2**10
 _TROUBLE_LENGTH: Final = 4000
+# Of an answer, what says where it begins and how its child ended.
+_FRAME_BYTES: Final = 100
 _TICK_SECONDS: Final = 0.5
 # Descriptors of the child; its limit on them is low, hence not where they came.
 _UPLOAD, _ANSWER, _FACTS, _SPARE = 3, 4, 5, 32
@@ -152,7 +155,12 @@ def _keep_only(upload: int, answer: int, facts: int) -> None:
 
 
 def _judge(asked: dict[str, Any]) -> bytes:
-    return json.dumps(_examine(asked), allow_nan=False).encode()
+    text = json.dumps(_examine(asked), allow_nan=False).encode()
+    most = asked["max_answer_bytes"] - _FRAME_BYTES
+    if len(text) > most:
+        refusal = over_limit("bytes of labels, names and answers to one row", most)
+        text = json.dumps({"message": refusal.message, "details": refusal.details}).encode()
+    return text
 
 
 def _examine(asked: dict[str, Any]) -> dict[str, Any]:
