@@ -3,14 +3,13 @@
 import os
 from typing import Any
 
-from flask import Flask
-
 from webapp import metrics, settings
 from webapp.events import handlers
 from webapp.web import hooks
 from webapp.web.body import OrjsonProvider
+from webapp.web.service import Service
 
-app = Flask(__name__)
+app = Service(__name__)
 app.json = OrjsonProvider(app)
 
 if os.environ["HOOKS"] == "1":

@@ -33,6 +33,7 @@ from webapp.web import docs, errors, headers, hooks, security
 from webapp.web.blueprints import admin, auth, mlflow, models, ops, predictions, tfserving, v2
 from webapp.web.body import OrjsonProvider
 from webapp.web.pages import site
+from webapp.web.service import Service
 from webapp.web.uploads import StreamingRequest
 
 
@@ -51,7 +52,7 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         ),
     )
 
-    app = Flask(__name__)
+    app = Service(__name__)
     app.request_class = StreamingRequest
     app.json = OrjsonProvider(app)
     app.config.update(

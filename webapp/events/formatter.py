@@ -68,7 +68,9 @@ class JsonFormatter(BaseJsonFormatter):
             except TypeError:
                 pass  # a value that orjson refuses, or an origin that cannot be remembered
             else:
-                if len(line) <= _MAX_BYTES and not redact.may_hold_secret(first):
+                # The first of the facts is the time, which is never the same.
+                texts = islice(facts.items(), 1, None)
+                if len(line) <= _MAX_BYTES and not redact.may_hold_secrets(texts, first):
                     return line
         context = event.context if event is not None else {}
         secrets = event.secrets if event is not None else ()
@@ -190,6 +192,6 @@ def _part(fields: Fields) -> bytes:
         line = orjson.dumps(fields)
     except TypeError:
         line = b""
-    if not line or len(line) > _MAX_BYTES or redact.may_hold_secret(line):
+    if not line or len(line) > _MAX_BYTES or redact.may_hold_secret(line.decode()):
         line = _careful_line(fields, ())
     return b"," + line[1:]

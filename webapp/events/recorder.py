@@ -41,7 +41,7 @@ class FlightRecorder(logging.Handler):
                 return
         if event is None:
             self._file.emit(record)
-        elif _is_followed(record) and not event.finished:
+        elif not event.finished and _is_followed(record):
             event.followed.append(record)
         elif event.followed:
             self._file.emit_together([*event.take_followed(), record])

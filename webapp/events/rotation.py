@@ -24,6 +24,7 @@ from typing import Final
 
 from webapp.events import streams
 from webapp.events.formatter import JsonFormatter
+from webapp.events.names import WatchedName
 from webapp.events.schema import ACTIVE_NAME
 
 _FOLDER_MODE: Final = 0o750
@@ -68,7 +69,7 @@ class SharedRotatingHandler(logging.Handler):
         self._waiting: deque[Lines] = deque()
         self._writing = False
         self._fd = -1
-        self._inode = (-1, -1)
+        self._name: WatchedName | None = None
         self._end = 0  # where our last line ended, if nobody wrote since
         self._seq = _counter(self._path)
         _handlers.add(self)
@@ -149,7 +150,9 @@ class SharedRotatingHandler(logging.Handler):
         """Write lines; tell whether they are in the file, and whether that rotated."""
         # Numbered here, so that the numbers in the file are in order and have no gap unless a
         # line was lost.
-        data = b"".join([line[:-1] + b',"seq":%d}\n' % next(self._seq) for line, _ in lines])
+        data = b""
+        for line, _ in lines:
+            data += line[:-1] + b',"seq":%d}\n' % next(self._seq)
         try:
             size = self._append(data)
         except OSError:
@@ -193,12 +196,8 @@ class SharedRotatingHandler(logging.Handler):
             if self._fd < 0:
                 self._open()
             fcntl.flock(self._fd, fcntl.LOCK_SH)
-            try:
-                named = os.stat(self._path)
-            except FileNotFoundError:
-                named = None
-            if named is not None and (named.st_dev, named.st_ino) == self._inode:
-                return named.st_size
+            if self._name is not None and self._name.is_kept():
+                return os.lseek(self._fd, 0, os.SEEK_END)
             self._close()
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
@@ -208,16 +207,18 @@ class SharedRotatingHandler(logging.Handler):
         except FileNotFoundError:
             os.makedirs(self._log_dir, _FOLDER_MODE, exist_ok=True)
             fd = os.open(self._path, _FLAGS, _FILE_MODE)
-        opened = os.fstat(fd)
-        if not stat.S_ISREG(opened.st_mode):
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "not a regular file")
-        self._fd, self._inode, self._end = fd, (opened.st_dev, opened.st_ino), 0
+        self._fd, self._name, self._end = fd, WatchedName(fd, self._path), 0
 
     def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)  # this gives up the lock as well
             self._fd = -1
+        if self._name is not None:
+            self._name.close()
+            self._name = None
 
     def _rotate(self) -> bool:
         """Rename the full file, unless another process does or a writer is busy.
@@ -228,8 +229,7 @@ class SharedRotatingHandler(logging.Handler):
         renamed = False
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            named = os.stat(self._path)
-            if (named.st_dev, named.st_ino) == self._inode:
+            if self._name is not None and self._name.look_up():
                 now = datetime.fromtimestamp(time.time(), UTC)
                 name = f"app-{now:%Y%m%dT%H%M%S.%f}Z-{os.getpid()}.jsonl"
                 os.rename(self._path, self._log_dir / name)

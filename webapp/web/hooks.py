@@ -4,7 +4,7 @@ import re
 from typing import Any, Final
 
 import uuid_utils
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
 from werkzeug.datastructures import Authorization
 
 from webapp import metrics
@@ -40,8 +40,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     slow_seconds = settings.slow_request_seconds
 
     def open_event() -> None:
-        event = _new_event(slow_seconds)
-        event.start(**_opening_facts(event))
+        req = _request()
+        event = _new_event(req, slow_seconds)
+        event.start(**_opening_facts(req, event))
 
     def copy_status(response: Response) -> Response:
         event = current_event(slow_seconds)
@@ -49,7 +50,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         length = response.headers.get("Content-Length", type=int)
         if length is not None:  # set with the body, by werkzeug
             event.facts["response_bytes"] = length
-        response.headers["X-Request-ID"] = event.context["request_id"]
+        response.headers.add("X-Request-ID", event.context["request_id"])
         return response
 
     def close_event(exception: BaseException | None) -> None:
@@ -69,7 +70,11 @@ def init_app(app: Flask, settings: Settings) -> None:
 def current_event(slow_seconds: float = 1.0) -> canonical.RequestEvent:
     """Get the event of this request; make it where opening the request failed."""
     # In the environ it is still found when teardown runs a second time, after it was left.
-    return canonical.current() or request.environ.get(_EVENT) or _new_event(slow_seconds)
+    event = canonical.current()
+    if event is None:
+        req = _request()
+        event = req.environ.get(_EVENT) or _new_event(req, slow_seconds)
+    return event
 
 
 def finish(event: canonical.RequestEvent) -> None:
@@ -97,8 +102,13 @@ def finish_with_stream(response: Response) -> Response:
     return response
 
 
-def _new_event(slow_seconds: float) -> canonical.RequestEvent:
-    req = request._get_current_object()  # type: ignore[attr-defined]  # once, not at each use
+def _request() -> Request:
+    """Get the request itself: through Flask's proxy, each use costs as much as a field."""
+    found: Request = request._get_current_object()  # type: ignore[attr-defined]
+    return found
+
+
+def _new_event(req: Request, slow_seconds: float) -> canonical.RequestEvent:
     environ = req.environ
     sent_id = environ.get("HTTP_X_REQUEST_ID", "")
     rule = req.url_rule
@@ -126,15 +136,15 @@ def _new_event(slow_seconds: float) -> canonical.RequestEvent:
     return event
 
 
-def _opening_facts(event: canonical.RequestEvent) -> dict[str, Any]:
-    environ = request.environ
+def _opening_facts(req: Request, event: canonical.RequestEvent) -> dict[str, Any]:
+    environ = req.environ
     facts: dict[str, Any] = {}
     if "HTTP_USER_AGENT" in environ:
         facts["user_agent"] = environ["HTTP_USER_AGENT"]
     if environ.get("QUERY_STRING"):
         # Lists, which also keep repeated names: a query of `?level=ERROR` must not look like a
         # line's own "level":"ERROR" to a byte search.
-        params = facts["query_params"] = request.args.to_dict(flat=False)
+        params = facts["query_params"] = req.args.to_dict(flat=False)
         for name in filter(redact.is_sensitive, params):
             event.conceal(params[name])
     return facts
