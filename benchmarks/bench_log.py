@@ -54,7 +54,7 @@ console = Console(width=120)
 logging.raiseExceptions = False  # RotatingFileHandler fails where another process rotated
 
 EXTRA = {
-    "event_type": "prediction",
+    "event_type": "user_action",  # a prediction's line waits for the next of its request
     "action": "make_prediction",
     "outcome": "success",
     "model_id": "0193a5b0-5d2a-7c3e-9f10-1b2c3d4e5f60",
