@@ -70,6 +70,9 @@ def on_starting(server: Any) -> None:
         logging.getLogger("webapp.ml.loading").warning(
             "Names trusted by the operator", extra={"details": {"names": settings.trusted_globals}}
         )
+    # A signal is lost on a new worker that does not listen yet: importing must not keep it long.
+    import prometheus_client  # noqa: F401
+
     # One for all workers, so that no more uploads are judged at once than it takes.
     share(settings.trusted_globals)
     metrics_dir.mkdir(mode=0o750, parents=True, exist_ok=True)

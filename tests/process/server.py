@@ -21,7 +21,8 @@ BIN = Path(sys.executable).parent
 ADMIN_EMAIL = "admin@localhost"
 ADMIN_PASSWORD = "the admin of a test server"
 START_SECONDS = 60
-STOP_SECONDS = 10
+# A worker that is told to end before it listens to that, in its first moments, is killed after 30.
+STOP_SECONDS = 40
 COMPILE_SECONDS = 60
 Event = dict[str, Any]
 
