@@ -169,6 +169,7 @@ class Settings:
     max_features: int = _setting("10000", "most features of a model", _integer(1))
     max_user_versions: int = _setting("10000", "most versions that a user may store", _integer(1))
     max_user_bytes: int = _setting("20 GiB", "bytes of models that a user may store", _size)
+    check_memory_bytes: int = _setting("2 GiB", "memory that the check of a model may take", _size)
     engine: str = _setting(
         "auto",
         "what serves models: the fastest engine that is proven (auto), or sklearn",

@@ -6,7 +6,9 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.neighbors import KNeighborsClassifier
 
 from tests.estimators import diabetes_ridge, dump, iris_pipeline
 from tests.world import World
@@ -61,6 +63,15 @@ def test_a_user_stores_only_so_much(
     assert world.upload("a", model, world.stranger).status_code == 201, "each has a share"
     assert world.call("DELETE", "models/b", world.owner).status_code == 200
     assert world.upload("a", model).status_code == 201
+    world.close()
+
+
+def test_a_check_has_the_memory_that_the_operator_allows(tmp_path: Path, database_url: str) -> None:
+    world = World(tmp_path, database_url, check_memory_bytes=2**20)
+    large = KNeighborsClassifier().fit(np.zeros((45_000, 20)), np.arange(45_000) % 2)
+    refused = world.upload("large", dump(large, compress=3))
+    assert refused.status_code == 422
+    assert refused.json["details"]["reason"] == "limits"
     world.close()
 
 

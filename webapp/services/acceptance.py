@@ -100,6 +100,7 @@ class Acceptance:
             self._store.path(digest),
             max_features=self._settings.max_features,
             trusted=self._settings.trusted_globals,
+            memory_bytes=self._settings.check_memory_bytes,
         )
 
 

@@ -57,6 +57,7 @@ class Compilations:
             passport,
             sample=sample,
             trusted=self._settings.trusted_globals,
+            memory_bytes=self._settings.check_memory_bytes,
         )
         self._record(passport, compilation, graph, due)
         return compilation

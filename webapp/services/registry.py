@@ -137,6 +137,7 @@ class Registry:
             incoming.path,
             max_features=self._settings.max_features,
             trusted=self._settings.trusted_globals,
+            memory_bytes=self._settings.check_memory_bytes,
         )
         with self._store.exclusive():
             _refuse_quarantined(passport.sha256)

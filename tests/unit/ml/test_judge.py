@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
+from sklearn.neighbors import KNeighborsClassifier
 
 from tests import estimators
 from tests.estimators import dump, dumped
@@ -21,7 +22,9 @@ from webapp.ml.passport import Passport
 
 # What code in the child could do, if there ever were some.
 SPYING = """
-import ctypes, os, signal, socket, subprocess, time
+import ctypes, os, resource, signal, socket, subprocess, time
+
+libc = ctypes.CDLL(None, use_errno=True)
 
 class Spy:
     def __getstate__(self):
@@ -53,7 +56,7 @@ class Look(Spy):
             try:
                 deed()
                 done.append(deed.__name__)
-            except OSError:
+            except (OSError, ValueError):
                 pass
         if os.environ.keys() & {"PELLUCID_JWT_SECRET_KEY", "HOME", "PATH"}:
             done.append("environment")
@@ -79,7 +82,29 @@ def fork():
 def kill():
     os.kill(os.getppid(), 0)
 
-DEEDS = write, remove, connect, run, fork, kill
+def call(function, *arguments):
+    if function(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+
+def signal_thread():
+    call(libc.tgkill, os.getppid(), os.getppid(), 0)
+
+def signal_queued():
+    call(libc.sigqueue, os.getppid(), 0, None)
+
+def share_memory():
+    call(libc.shmget, 0, 4096, 0o600)
+
+def raise_limit():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+def limit_another():
+    resource.prlimit(os.getppid(), resource.RLIMIT_CORE, (0, 0))
+
+DEEDS = (
+    write, remove, connect, run, fork, kill, signal_thread, signal_queued, share_memory,
+    raise_limit, limit_another,
+)
 """
 
 
@@ -151,6 +176,16 @@ def test_a_model_of_which_there_is_too_much_to_tell_is_refused(upload: Path) -> 
     with pytest.raises(ModelRejectedError, match="answers to one row") as caught:
         judge(upload, max_features=100)
     assert caught.value.details["reason"] == "limits"
+
+
+def test_a_model_may_need_more_memory_where_more_is_allowed(upload: Path) -> None:
+    X = np.random.default_rng(0).integers(0, 9, (1_000_000, 20)).astype(float)
+    model = KNeighborsClassifier(algorithm="brute").fit(X, np.arange(1_000_000) % 2)
+    upload.write_bytes(dump(model, compress=1))
+    with pytest.raises(ModelRejectedError) as caught:
+        judge(upload, max_features=100, memory_bytes=2**29)
+    assert caught.value.details["reason"] == "limits"
+    assert judge(upload, max_features=100).n_features_in_ == 20
 
 
 def test_an_array_that_claims_more_than_there_is_is_refused(upload: Path) -> None:

@@ -131,7 +131,7 @@ def _be_child(asked: dict[str, Any], upload: int, answer: int, facts: int) -> No
         signal.set_wakeup_fd(-1)
         os.write(answer, STARTED)
         _keep_only(upload, answer, facts)
-        sandbox.confine(asked["cpu_seconds"])
+        sandbox.confine(asked["cpu_seconds"], asked["memory_bytes"])
         text = _compile(asked) if asked["task"] == COMPILE else _judge(asked)
         while text:
             text = text[os.write(_ANSWER, text) :]

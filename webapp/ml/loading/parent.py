@@ -174,7 +174,13 @@ def share(trusted: tuple[str, ...] = ()) -> None:
     _get(trusted).start()
 
 
-def judge(path: Path, *, max_features: int, trusted: tuple[str, ...] = ()) -> Passport:
+def judge(
+    path: Path,
+    *,
+    max_features: int,
+    trusted: tuple[str, ...] = (),
+    memory_bytes: int = MEMORY_BYTES,
+) -> Passport:
     """Load and try an uploaded file in a child; return its passport.
 
     Raises
@@ -186,6 +192,7 @@ def judge(path: Path, *, max_features: int, trusted: tuple[str, ...] = ()) -> Pa
         "task": JUDGE,
         "max_features": max_features,
         "trusted": trusted,
+        "memory_bytes": memory_bytes,
         "cpu_seconds": CPU_SECONDS,
         "wall_seconds": WALL_SECONDS,
         "max_answer_bytes": MAX_ANSWER_BYTES,
@@ -195,11 +202,16 @@ def judge(path: Path, *, max_features: int, trusted: tuple[str, ...] = ()) -> Pa
     except (OSError, ServerDiedError) as error:  # or no descriptor, process or memory is left
         logger.exception("The check of an upload cannot start")
         raise ServiceUnavailableError("uploaded models cannot be checked now") from error
-    return _read_answer(output, status)
+    return _read_answer(output, status, memory_bytes)
 
 
 def compile_model(
-    path: Path, passport: Passport, *, sample: bytes = b"", trusted: tuple[str, ...] = ()
+    path: Path,
+    passport: Passport,
+    *,
+    sample: bytes = b"",
+    trusted: tuple[str, ...] = (),
+    memory_bytes: int = MEMORY_BYTES,
 ) -> tuple[Compilation, bytes]:
     """Compile an accepted file in a child and verify the result; return it with the graph.
 
@@ -210,6 +222,7 @@ def compile_model(
     question = {
         "task": COMPILE,
         "trusted": trusted,
+        "memory_bytes": memory_bytes,
         "cpu_seconds": COMPILE_CPU_SECONDS,
         "wall_seconds": COMPILE_WALL_SECONDS,
         "max_answer_bytes": MAX_GRAPH_BYTES,
@@ -225,7 +238,7 @@ def compile_model(
         if status == 0:
             head, _, graph = output.partition(b"\n")
             return Compilation(**json.loads(head)), graph
-        reason = _explain(status)
+        reason = _explain(status, memory_bytes)
         logger.info("A model was not compiled: %s", output.decode("utf-8", "replace") or reason)
     except (OSError, ServerDiedError, ServiceUnavailableError, ValueError, TypeError):
         logger.exception("The compiling of a model failed")
@@ -233,13 +246,13 @@ def compile_model(
     return Compilation("sklearn", reason, time.monotonic() - started), b""
 
 
-def _explain(status: int) -> str:
+def _explain(status: int, memory_bytes: int) -> str:
     if -status in _CRASHES:
         return "compiling it crashes"
     if status < 0:
         return (
             "compiling it takes more time or memory than allowed"
-            f" ({COMPILE_CPU_SECONDS} s, {MEMORY_BYTES // 2**20} MiB)"
+            f" ({COMPILE_CPU_SECONDS} s, {memory_bytes // 2**20} MiB)"
         )
     return "compiling it failed"
 
@@ -273,14 +286,14 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _read_answer(output: bytes, status: int) -> Passport:
+def _read_answer(output: bytes, status: int, memory_bytes: int) -> Passport:
     if -status in _CRASHES:
         raise invalid("loading it crashes")
     if status < 0:
         raise rejected(
             "limits",
             "the model takes more time or memory than allowed to load and predict one row"
-            f" ({CPU_SECONDS} s, {MEMORY_BYTES // 2**20} MiB)",
+            f" ({CPU_SECONDS} s, {memory_bytes // 2**20} MiB)",
         )
     if status > 0:
         logger.error("The check of an upload failed: %s", output.decode("utf-8", "replace"))

@@ -15,7 +15,6 @@ from typing import Any, Final, Literal
 MEMORY_BYTES: Final = 2 * 2**30
 CPU_SECONDS: Final = 20
 _LIMITS: Final = (
-    (resource.RLIMIT_AS, MEMORY_BYTES),
     (resource.RLIMIT_FSIZE, 0),
     (resource.RLIMIT_NOFILE, 16),
     (resource.RLIMIT_CORE, 0),
@@ -27,11 +26,13 @@ _ALLOW: Final = 0x7FFF0000
 _REFUSE: Final = 0x00050000 | errno.EPERM
 # glibc then falls back to clone, whose flags can be looked at.
 _UNKNOWN: Final = 0x00050000 | errno.ENOSYS
+_NOT_EQUAL: Final = 1
 _MASKED_EQUAL: Final = 7
 _CLONE_THREAD: Final = 0x10000
 _DENIED: Final = (
-    "execve execveat fork vfork ptrace kill tkill pidfd_open pidfd_send_signal process_vm_readv"
-    " process_vm_writev socket socketpair connect bind listen accept accept4 sendmmsg"
+    "execve execveat fork vfork ptrace kill tkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open"
+    " pidfd_send_signal pidfd_getfd process_vm_readv process_vm_writev shmget semget msgget mq_open"
+    " setrlimit socket socketpair connect bind listen accept accept4 sendmmsg"
     " open_by_handle_at openat2 creat truncate ftruncate rename renameat renameat2 link linkat"
     " symlink symlinkat unlink unlinkat mkdir mkdirat rmdir mknod mknodat chmod fchmod fchmodat"
     " chown fchown lchown fchownat setxattr utimensat mount umount2 pivot_root chroot swapon"
@@ -60,9 +61,10 @@ def level() -> Literal["seccomp", "rlimits"]:
     return "rlimits" if _library() is None else "seccomp"
 
 
-def confine(cpu_seconds: int) -> None:
+def confine(cpu_seconds: int, memory_bytes: int) -> None:
     """Confine this process for the rest of its life."""
-    for limit, value in (*_LIMITS, (resource.RLIMIT_CPU, cpu_seconds)):
+    chosen = (resource.RLIMIT_CPU, cpu_seconds), (resource.RLIMIT_AS, memory_bytes)
+    for limit, value in (*_LIMITS, *chosen):
         resource.setrlimit(limit, (value, value))
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     library = _library()
@@ -105,6 +107,9 @@ def _deny(library: Any) -> None:
         refuse(name)
     refuse("clone3", action=_UNKNOWN)
     refuse("clone", _Comparison(0, _MASKED_EQUAL, _CLONE_THREAD, 0))
+    # The way of a process to end itself, and how it asks for its limits.
+    refuse("tgkill", _Comparison(0, _NOT_EQUAL, os.getpid(), 0))
+    refuse("prlimit64", _Comparison(2, _NOT_EQUAL, 0, 0))
     for flag in (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC):
         refuse("open", _Comparison(1, _MASKED_EQUAL, flag, flag))
         refuse("openat", _Comparison(2, _MASKED_EQUAL, flag, flag))
