@@ -11,7 +11,13 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_iris
 
 from tests import database
-from tests.estimators import cancer_forest, description_text, iris_pipeline
+from tests.estimators import (
+    cancer_forest,
+    description_text,
+    iris_pipeline,
+    wine_columns,
+    wine_frame,
+)
 from tests.world import PASSWORD, Event, World, kept_logging
 
 X = load_iris().data
@@ -116,7 +122,7 @@ def test_a_warm_prediction_asks_the_database_nothing(compiling: World) -> None:
 def test_a_model_that_is_not_compiled_says_why(compiling: World) -> None:
     found = upload(compiling, "texts", description_text())
     assert found["engine"] == "sklearn"
-    assert found["reason"] == "only models of numbers are compiled"
+    assert found["reason"] == "only models of numbers and of categories are compiled"
     response = compiling.predict("texts", [["a flower with petals"]])
     assert engine_of(compiling, response) == "sklearn"
     lines: list[Event] = compiling.events(message="Model stays on scikit-learn")
@@ -149,7 +155,24 @@ def test_the_admin_page_shows_the_engine_and_why(compiling: World) -> None:
         r"ONNX, float(32|64), [\d.]+ × as fast on one row; equal on [\d,]+ rows", shown
     )
     unshown = signed_in.get(f"/admin/models/{ids['unshown']}").get_data(as_text=True)
-    assert "scikit-learn: only models of numbers are compiled" in unshown
+    assert "scikit-learn: only models of numbers and of categories are compiled" in unshown
+
+
+def test_a_model_of_numbers_and_categories_is_served_by_onnx(compiling: World) -> None:
+    found = upload(compiling, "wine", wine_columns())
+    assert (found["engine"], found["takes_nan"]) == ("onnx", True)
+    frame = wine_frame()
+    cells = frame.astype(object).where(frame.notna(), None)
+    response = compiling.predict("wine", cells.to_dict("records"))
+    assert engine_of(compiling, response) == "onnx"
+    assert response.json["data"]["predictions"] == wine_columns().predict(frame).tolist()
+    unknown = compiling.predict("wine", [[13.0, 2.0, "green"]])
+    assert (unknown.status_code, unknown.json["details"]["column"]) == (400, "colour")
+
+    sample = frame.to_csv(index=False)
+    assert compiling.upload("wine", wine_columns(), sample=sample).status_code == 201
+    sampled = compilation(compiling, "wine")["verified_rows"]
+    assert sampled == found["verified_rows"] + len(frame)
 
 
 def test_a_sample_of_the_owner_is_verified_on_as_well(compiling: World) -> None:

@@ -25,6 +25,37 @@ _SHOWN_NAMES: Final = 5
 _SHOWN_CATEGORIES: Final = 10
 
 
+class Table:
+    """Rows of a model that takes a frame, as one array per column: a frame costs far more."""
+
+    def __init__(self, columns: Sequence[np.ndarray[Any, Any]], names: pd.Index) -> None:
+        self.columns = columns
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def __getitem__(self, rows: Any) -> "Table":
+        """Take some of the rows, by a slice or a mask."""
+        return Table([column[rows] for column in self.columns], self._names)
+
+    def join(self, other: "Table") -> "Table":
+        """Put the rows of another one below."""
+        pairs = zip(self.columns, other.columns, strict=True)
+        return Table([np.concatenate(pair) for pair in pairs], self._names)
+
+    def find_holes(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Tell for each row whether a value is missing."""
+        holes: np.ndarray[Any, Any] = np.any([pd.isna(column) for column in self.columns], axis=0)
+        return holes
+
+    def to_frame(self) -> pd.DataFrame:
+        """Make the frame that scikit-learn wants."""
+        frame = pd.DataFrame(dict(enumerate(self.columns)), copy=False)
+        frame.columns = self._names
+        return frame
+
+
 class InputReader:
     """Reads rows for one model."""
 
@@ -67,9 +98,7 @@ class InputReader:
             return list(columns[0]), finite
         arrays = [rule.to_array(values) for rule, values in zip(self._rules, columns, strict=True)]
         if self._layout == "frame":
-            frame = pd.DataFrame(dict(enumerate(arrays)), copy=False)
-            frame.columns = self._frame_names
-            return frame, finite
+            return Table(arrays, self._frame_names), finite
         X = np.empty((len(rows), self._width), dtype=object)
         for position, array in enumerate(arrays):
             X[:, position] = array

@@ -7,10 +7,13 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import (
     load_breast_cancer,
     load_diabetes,
@@ -29,13 +32,14 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier, SGDClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.svm import LinearSVC, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from tests.estimators import dump
+from tests.estimators import dump, wine_frame
 from tests.unit.ml import zoo
 from webapp.errors import ModelRejectedError
 from webapp.ml.engines.compiling import compare, compile_model
@@ -97,11 +101,15 @@ def test_every_kind_of_estimator_is_equal_on_the_engine_that_it_got(name: str) -
         return  # then it is scikit-learn that answers
     assert compilation.verified_rows >= 5000
     _, X = make(name)
-    X = np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float64)
+    has_holes = not hasattr(X, "toarray") and bool(np.any(pd.isna(X)))
+    if isinstance(X, pd.DataFrame):
+        X = X.astype(object).where(X.notna(), None).to_numpy().tolist()
+    else:
+        X = np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float64)
     probabilities = predictor.passport.has_predict_proba
     answer = predictor.predict(X, probabilities=probabilities)
     original = predictor.predict(X, probabilities=probabilities, engine="sklearn")
-    assert answer.engine == "onnx" or np.isnan(X).any()
+    assert answer.engine == "onnx" or has_holes
     if predictor.passport.classes_ is not None:
         assert answer.predictions == original.predictions
     else:
@@ -311,6 +319,118 @@ def test_forests_are_compiled_with_their_missing_values() -> None:
     assert (answer.engine, original.engine) == ("onnx", "sklearn")
     assert answer.predictions == original.predictions
     np.testing.assert_allclose(answer.probabilities, original.probabilities, rtol=1e-12)
+
+
+def wine_table() -> pd.DataFrame:
+    """Numbers, categories that are texts, and one that is a number; one value is missing."""
+    frame = wine_frame()
+    return frame.assign(
+        hue=pd.cut(WINE.data[:, 10], 4, labels=["a", "b", "c", "d"]).astype(str),
+        size=(WINE.data[:, 4] // 10).clip(8, 11),
+        nothing=np.where(WINE.target, "x", "y"),
+    )
+
+
+TABLE = wine_table()
+NUMBERS, TEXTS = ["alcohol", "malic_acid"], ["colour", "hue"]
+IGNORING = {"handle_unknown": "ignore"}
+COLUMNS = {
+    "scaled and one-hot": [
+        (make_pipeline(SimpleImputer(), StandardScaler()), NUMBERS),
+        (OneHotEncoder(**IGNORING), [*TEXTS, "size"]),
+    ],
+    "one-hot first": [
+        (OneHotEncoder(drop="if_binary", sparse_output=False), TEXTS),
+        (SimpleImputer(strategy="median"), NUMBERS),
+    ],
+    "texts filled in": [
+        (SimpleImputer(), NUMBERS),
+        (make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(**IGNORING)), TEXTS),
+    ],
+    "ordinal": [
+        (SimpleImputer(), NUMBERS),
+        (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), TEXTS),
+    ],
+    "numbers by name": [(make_pipeline(SimpleImputer(), StandardScaler()), NUMBERS)],
+}
+
+
+def cells(count: int) -> list[list[Any]]:
+    """Draw rows of the table as clients send them, with values that no row of it has."""
+    random = np.random.default_rng(5)
+    numbers = fresh(TABLE[NUMBERS].fillna(13.0).to_numpy(), count).round(3).tolist()
+    values = (["light", "strong"], ["a", "b", "c", "d"], [8.0, 9.0, 10.0, 11.0])
+    categories = zip(*(random.choice(each, len(numbers)).tolist() for each in values), strict=True)
+    return [[*some, *others, "x"] for some, others in zip(numbers, categories, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        LogisticRegression(max_iter=1000),
+        RandomForestClassifier(20, random_state=0),
+        GradientBoostingClassifier(n_estimators=5),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_numbers_and_categories_are_served_by_onnx(columns: str, last: Any) -> None:
+    transformer = make_column_transformer(*COLUMNS[columns])
+    model = make_pipeline(transformer, clone(last)).fit(TABLE, WINE.target)
+    predictor, compilation = serve(model)
+    assert compilation.takes_nan
+    rows = cells(3000)
+    rows[0][0] = None
+    if columns != "one-hot first":  # which knows no others
+        rows[1][3] = rows[2][2] = "of no row"
+        rows[3][4], rows[4][4] = 8.5, 70.0
+    answer = predictor.predict(rows, probabilities=True)
+    original = predictor.predict(rows, probabilities=True, engine="sklearn")
+    assert (answer.engine, original.engine) == ("onnx", "sklearn")
+    assert answer.predictions == original.predictions
+    np.testing.assert_allclose(answer.probabilities, original.probabilities, rtol=1e-11, atol=1e-11)
+    own = model.predict_proba(pd.DataFrame(rows, columns=TABLE.columns).astype({"alcohol": float}))
+    np.testing.assert_array_equal(original.probabilities, own)
+
+
+def test_a_missing_category_goes_to_scikit_learn() -> None:
+    transformer = make_column_transformer(*COLUMNS["scaled and one-hot"])
+    model = make_pipeline(transformer, LogisticRegression(max_iter=1000)).fit(TABLE, WINE.target)
+    predictor, _ = serve(model)
+    row = cells(3)[0]
+    assert predictor.predict([row]).engine == "onnx"
+    assert predictor.predict([[*row[:3], None, *row[4:]]]).engine == "sklearn"
+
+
+def test_a_column_that_is_dropped_may_hold_anything_of_a_cell() -> None:
+    transformer = make_column_transformer(*COLUMNS["scaled and one-hot"])
+    model = make_pipeline(transformer, LogisticRegression(max_iter=1000)).fit(TABLE, WINE.target)
+    predictor, _ = serve(model)
+    row = cells(3)[0]
+    answers = [predictor.predict([[*row[:-1], last]]) for last in ("x", 7, True, None)]
+    assert [answer.engine for answer in answers] == ["onnx"] * 4
+    assert len({tuple(answer.predictions) for answer in answers}) == 1
+
+
+def test_categories_that_are_neither_numbers_nor_texts_stay_on_scikit_learn() -> None:
+    frame = pd.DataFrame({"flag": [True, False, True, False]})
+    _, compilation = serve(
+        make_pipeline(OneHotEncoder(), LogisticRegression()).fit(frame, [1, 0, 1, 0])
+    )
+    assert compilation.engine == "sklearn"
+    assert compilation.reason == "only models of numbers and of categories are compiled"
+
+
+def test_thresholds_behind_the_columns_of_a_table_are_asked_for() -> None:
+    transformer = make_column_transformer(*reversed(COLUMNS["scaled and one-hot"]))
+    tree = DecisionTreeClassifier(max_depth=1)
+    model = make_pipeline(transformer, tree).fit(TABLE[[*TABLE]], WINE.target == 1)
+    scaler = transformer.named_transformers_["pipeline"][-1]
+    split = int(tree.tree_.feature[0]) - (len(transformer.get_feature_names_out()) - 2)
+    threshold = tree.tree_.threshold[0] * scaler.scale_[split] + scaler.mean_[split]
+    columns = Predictor(model, examine(dump(model), 100, ())).columns
+    near = Prober(model, columns).near()[:, split]
+    assert (np.abs(near - threshold) < 1e-6).any()
 
 
 def test_what_a_compiled_model_is_not_proven_for_goes_to_scikit_learn() -> None:

@@ -25,7 +25,7 @@ class Nodes:
         self.model = operator.raw_operator
         self._scope = scope
         self._container = container
-        self._given = operator.inputs[0]
+        self.given = operator.inputs
         self._outputs = operator.outputs
 
     @property
@@ -34,10 +34,11 @@ class Nodes:
         options = self._container.get_options(self.model, {"raw_scores": False})
         return bool(options["raw_scores"])
 
-    def take(self) -> str:
-        """Take the rows as float64."""
-        name: str = self._given.full_name
-        return name if _is_double(self._given) else self.add("Cast", [name], to=TensorProto.DOUBLE)
+    def take(self, position: int = 0) -> str:
+        """Take rows as float64."""
+        given = self.given[position]
+        name: str = given.full_name
+        return name if _is_double(given) else self.add("Cast", [name], to=TensorProto.DOUBLE)
 
     def add(
         self, kind: str, inputs: list[str], version: int = 13, domain: str = "", **attributes: Any
@@ -60,13 +61,16 @@ class Nodes:
         else:
             self._write("Cast", [values], output.full_name, to=TensorProto.FLOAT)
 
+    def pass_on(self) -> None:
+        """Hand on what is given as it is."""
+        self._write("Identity", [self.given[0].full_name], self._outputs[0].full_name)
+
     def answer_label(self, scores: str) -> None:
         """Hand on, for each row, the class with the highest score."""
         classes = np.asarray(get_label_classes(self._scope, self.model))
         label = self.add("ArgMax", [scores], axis=1, keepdims=0)
         if classes.dtype.kind not in "iu":
-            encoded = np.char.encode(classes.astype(str), "utf-8")
-            label = self.add("Gather", [self.constant(encoded), label])
+            label = self.add("Gather", [self.constant(encode(classes)), label])
         elif not np.array_equal(classes, np.arange(len(classes))):
             label = self.add("Gather", [self.constant(classes.astype(np.int64)), label])
         self._write("Identity", [label], self._outputs[0].full_name)
@@ -92,8 +96,21 @@ class Nodes:
         )
 
 
-def register(alias: str, takes: Callable[[Any], bool], write: Callable[[Nodes], None]) -> None:
-    """Have skl2onnx convert what we take with a function of ours, and the rest as usual."""
+def encode(texts: Any) -> Any:
+    """Make the bytes that a constant of texts is of."""
+    return np.char.encode(np.asarray(texts).astype(str), "utf-8")
+
+
+def register(
+    alias: str,
+    takes: Callable[[Any], bool],
+    write: Callable[[Nodes], None],
+    shape: Callable[[Any], None] | None = None,
+) -> None:
+    """Have skl2onnx convert what we take with a function of ours, and the rest as usual.
+
+    Our answers have the type of what is given, unless another function says what they are.
+    """
     usual, usual_shapes = get_converter(alias), get_shape_calculator(alias)
 
     def convert(scope: Any, operator: Any, container: Any) -> None:
@@ -105,7 +122,11 @@ def register(alias: str, takes: Callable[[Any], bool], write: Callable[[Nodes], 
     def calculate_shapes(operator: Any) -> None:
         usual_shapes(operator)
         numbers = operator.outputs[-1]
-        if takes(operator.raw_operator) and _is_double(operator.inputs[0]):
+        if not takes(operator.raw_operator):
+            return
+        if shape is not None:
+            shape(operator)
+        elif _is_double(operator.inputs[0]):
             numbers.set_type(DoubleTensorType(numbers.type.shape))
 
     register_converter(alias, convert, overwrite=True, options=usual.get_allowed_options())

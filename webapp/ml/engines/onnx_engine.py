@@ -6,12 +6,14 @@ import numpy as np
 import onnxruntime
 
 from webapp.ml.engines.engine import Engine
+from webapp.ml.inputs import Table
 from webapp.ml.passport import EngineName, Passport
 
 INPUT: Final = "X"
 # Nearer to each other than this, rounding decides which of two classes is the likelier.
 CLOSE: Final = 1e-5
 _FLOAT32: Final = "tensor(float)"
+_TEXT: Final = "tensor(string)"
 
 
 class OnnxEngine:
@@ -32,8 +34,7 @@ class OnnxEngine:
             graph, options, providers=["CPUExecutionProvider"]
         )
         self._outputs = [output.name for output in self._session.get_outputs()]
-        (given,) = self._session.get_inputs()
-        self._is_narrow = given.type == _FLOAT32
+        self._types = {given.name: given.type for given in self._session.get_inputs()}
         self._original = original
         self._has_shares = passport.has_shares
         self._flat = not isinstance(passport.smoke_prediction, list)
@@ -45,20 +46,51 @@ class OnnxEngine:
         ------
         FloatingPointError : a number is beyond the range of float32; trees of scikit-learn take
             none such, and no engine is proven for them
+        ValueError : a category is missing, which is no text
         """
-        with np.errstate(over="raise"):
-            narrow = X.astype(np.float32)
-        given = {INPUT: narrow if self._is_narrow else X}
+        given = self._feed(X, finite)
         if not self._has_shares:
             (y,) = self._session.run(self._outputs[:1], given)
             return y.reshape(-1) if self._flat else y, None
         y, shares = self._session.run(self._outputs, given)
+        if len(shares) == 1:  # by far the most frequent, and numpy costs more than one comparison
+            *_, second, first = sorted(shares[0].tolist())
+            if first - second < CLOSE:
+                return self._original.run(X, finite=finite, probabilities=True)
+            return y, shares
         close = _margins(shares) < CLOSE
         if close.any():
             y[close], shares[close] = self._original.run(
                 X[close], finite=finite, probabilities=True
             )
         return y, shares
+
+    def _feed(self, X: Any, finite: bool) -> dict[str, Any]:
+        """Name what the graph takes: a matrix, or those columns of a table that it uses."""
+        if not isinstance(X, Table):
+            return {INPUT: _check_numbers(X, self._types[INPUT])}
+        given = {}
+        for position, column in enumerate(X.columns):
+            name = name_column(position)
+            kind = self._types.get(name)
+            if kind == _TEXT:
+                if not finite and any(type(value) is not str for value in column):
+                    raise ValueError("a category is missing")
+                given[name] = column[:, None]
+            elif kind is not None:
+                given[name] = _check_numbers(column, kind)[:, None]
+        return given
+
+
+def name_column(position: int) -> str:
+    """Name the input of a graph for one column of a table."""
+    return f"{INPUT}{position}"
+
+
+def _check_numbers(values: Any, kind: str) -> Any:
+    with np.errstate(over="raise"):
+        narrow = values.astype(np.float32)
+    return narrow if kind == _FLOAT32 else values
 
 
 def _margins(shares: Any) -> Any:

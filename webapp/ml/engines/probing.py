@@ -12,8 +12,15 @@ from typing import Any, Final
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    RobustScaler,
+    StandardScaler,
+)
 
 from webapp.ml.columns import Column
 from webapp.ml.graph import walk
@@ -37,16 +44,25 @@ _SCALERS: Final = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
 
 
 class Prober:
-    """Draws rows for one estimator of numbers, the same ones every time."""
+    """Draws rows for one estimator, the same ones every time.
+
+    A category that is no number is drawn as its position among those known; ``decode`` makes
+    rows of it as a client would send them.
+    """
 
     def __init__(self, estimator: Any, columns: Sequence[Column]) -> None:
         self._estimator = estimator
         self._random = np.random.default_rng(0)
-        self._known = [column.closed for column in columns]
+        self._known = [column.closed or not column.is_numeric for column in columns]
+        self._categories = [None if c.is_numeric else _list_categories(c) for c in columns]
         critical = _critical(estimator, len(columns))
         self._pools = []
         self._ranges = []
-        for column, values in zip(columns, critical, strict=True):
+        for column, values, categories in zip(columns, critical, self._categories, strict=True):
+            if categories is not None:
+                self._ranges.append((0.0, 1.0))
+                self._pools.append(np.arange(len(categories), dtype=np.float64))
+                continue
             values = np.concatenate([values, [v for v in column.values if v is not None]])
             values = np.unique(values[np.isfinite(values)])
             if len(values) > _POOL:
@@ -56,6 +72,21 @@ class Prober:
             self._ranges.append((low - margin, high + margin))
             near = values if column.closed else _neighbours(values)
             self._pools.append(near if len(near) else np.array([0.0, 1.0]))
+
+    @property
+    def numbers(self) -> set[int]:
+        """The positions of columns that hold numbers."""
+        return {i for i, categories in enumerate(self._categories) if categories is None}
+
+    def decode(self, X: Matrix) -> list[list[Any]]:
+        """Make rows of JSON values."""
+        columns = [
+            [None if value != value else value for value in values]
+            if categories is None
+            else [categories[int(value)] for value in values]
+            for values, categories in zip(X.T.tolist(), self._categories, strict=True)
+        ]
+        return [list(row) for row in zip(*columns, strict=True)]
 
     def near(self) -> Matrix:
         """Draw rows of values at and next to what the model compares with."""
@@ -95,10 +126,9 @@ class Prober:
         Every row on the way is kept: there probabilities are neither 0 nor 1, and tell engines
         apart that agree on rows from elsewhere.
         """
-        if any(self._known):
-            return np.empty((0, len(self._pools)))
         end = np.concatenate([self.plain(_PAIRS), self.remembered()[-_PAIRS:]])
         start = self.plain(len(end))
+        end[:, self._known] = start[:, self._known]
         first = ask(start)
         differ = first != ask(end)
         start, end, first = start[differ], end[differ], first[differ]
@@ -117,6 +147,13 @@ class Prober:
             for i, (pool, known) in enumerate(zip(self._pools, self._known, strict=True))
         ]
         return np.stack(columns, axis=1).astype(np.float64)
+
+
+def _list_categories(column: Column) -> list[Any]:
+    """List what may stand in a column, and something unknown if that may."""
+    known = [value for value in column.values if value is not None and value == value]
+    unknown = "?" * (1 + max((len(str(value)) for value in known), default=0))
+    return known if column.closed else [*known, unknown]
 
 
 def read_sample(text: str) -> list[Any]:
@@ -160,12 +197,10 @@ def _critical(step: Any, width: int) -> list[Matrix]:
         return _of_pipeline(step, width)
     if isinstance(step, ColumnTransformer):
         found = [np.empty(0)] * width
-        for name, inner, _ in step.transformers_:
-            positions = step._transformer_to_input_indices.get(name, [])
-            if isinstance(inner, str) or not len(positions):
-                continue
-            for position, values in zip(positions, _critical(inner, len(positions)), strict=True):
-                found[position] = np.concatenate([found[position], values])
+        for _, inner, positions in _parts(step):
+            if not isinstance(inner, str):
+                own = _critical(inner, len(positions))
+                found = _merge(found, positions, own)
         return found
     found = [np.empty(0)] * width
     for part in walk(step):
@@ -175,21 +210,55 @@ def _critical(step: Any, width: int) -> list[Matrix]:
 
 
 def _of_pipeline(pipeline: Pipeline, width: int) -> list[Matrix]:
-    """Take what later steps compare with back through the scalers before them."""
+    """Take what later steps compare with back through the steps before them."""
     steps = [step for _, step in pipeline.steps if step is not None and step != "passthrough"]
     widths = [width]
     for step in steps[:-1]:
         widths.append(_width_after(step, widths[-1]))
     found: list[Matrix] = []
     for step, given in reversed(list(zip(steps, widths, strict=True))):
-        own = _critical(step, given)
-        if found and len(found) == given and isinstance(step, _SCALERS):
-            own = [
-                np.concatenate([here, _unscale(step, i, later)])
-                for i, (here, later) in enumerate(zip(own, found, strict=True))
-            ]
-        found = own
+        found = _merge(_critical(step, given), range(given), _take_back(step, given, found))
     return found
+
+
+def _take_back(step: Any, width: int, later: list[Matrix]) -> list[Matrix]:
+    """Find the inputs of a step for what comes out of it, where each column stays by itself."""
+    if isinstance(step, ColumnTransformer):
+        found = [np.empty(0)] * width
+        for name, inner, positions in _parts(step):
+            own = _take_back(inner, len(positions), later[step.output_indices_[name]])
+            found = _merge(found, positions, own)
+        return found
+    if isinstance(step, Pipeline):
+        for _, inner in reversed(step.steps):
+            later = _take_back(inner, width, later)
+        return later
+    if len(later) != width:
+        return [np.empty(0)] * width
+    if isinstance(step, _SCALERS):
+        return [_unscale(step, i, values) for i, values in enumerate(later)]
+    is_plain = isinstance(step, (SimpleImputer, str)) or step is None
+    is_plain |= isinstance(step, FunctionTransformer) and step.func is None
+    return later if is_plain else [np.empty(0)] * width
+
+
+def _parts(step: ColumnTransformer) -> list[tuple[str, Any, Sequence[int]]]:
+    """List the transformers that are in use, with the positions of their columns."""
+    given = step._transformer_to_input_indices
+    return [
+        (name, inner, given[name])
+        for name, inner, _ in step.transformers_
+        if len(given.get(name, ())) and not (isinstance(inner, str) and inner == "drop")
+    ]
+
+
+def _merge(
+    found: list[Matrix], positions: Sequence[int], further: Sequence[Matrix]
+) -> list[Matrix]:
+    merged = list(found)
+    for position, values in zip(positions, further, strict=False):
+        merged[position] = np.concatenate([merged[position], values])
+    return merged
 
 
 def _width_after(step: Any, width: int) -> int:

@@ -14,6 +14,7 @@ from sklearn.ensemble import (
 )
 from sklearn.pipeline import Pipeline
 
+from webapp.ml.inputs import Table
 from webapp.ml.passport import EngineName
 
 # Answers for a matrix: labels or numbers, and probabilities or None.
@@ -37,6 +38,8 @@ class SklearnEngine:
 
     def run(self, X: Any, *, finite: bool, probabilities: bool) -> tuple[Any, Any]:
         """Return what ``predict`` answers, and ``predict_proba`` if it is asked for, else None."""
+        if isinstance(X, Table):
+            X = X.to_frame()
         with np.errstate(all="ignore"):
             if self._shortcut is not None and finite:
                 return self._shortcut(X)
