@@ -68,8 +68,7 @@ def _read(output: str) -> Run:
     if rate is None:
         raise SystemExit(f"wrk failed: {output}")
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
-    # Reading a connection that the server closes counts as no error: keep-alive is off.
-    failed = re.search(r"connect (\d+), read \d+, write (\d+), timeout (\d+)", output)
+    failed = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
     count = int(bad[1]) if bad else 0
     count += sum(map(int, failed.groups())) if failed else 0
     return Run(float(rate[1]), _quantile(output, 50), _quantile(output, 99), count)
