@@ -2,13 +2,11 @@
 
 import hmac
 import secrets
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from cachetools import TTLCache
 from flask import current_app
 from sqlalchemy import delete, func, select
 
@@ -20,6 +18,7 @@ from webapp.errors import (
     PermissionDeniedError,
 )
 from webapp.extensions import db
+from webapp.remembered import Remembered
 from webapp.services.tokens import IDENTITY_CACHE_SECONDS, Identity
 
 PREFIX: Final = "pel_"
@@ -38,8 +37,7 @@ class KeyInfo:
     created_at: datetime
 
 
-_identities: TTLCache[str, Identity] = TTLCache(10_000, IDENTITY_CACHE_SECONDS)
-_identities_lock: Final = threading.Lock()
+_identities: Final[Remembered[str, Identity]] = Remembered(IDENTITY_CACHE_SECONDS)
 
 
 def create(
@@ -98,8 +96,7 @@ def revoke(caller: Identity, key_id: str) -> None:
 
 def forget() -> None:
     """Look into the database again for the next key; other processes follow within 2 s."""
-    with _identities_lock:
-        _identities.clear()
+    _identities.clear()
 
 
 def identify(secret: str) -> Identity:
@@ -112,12 +109,10 @@ def identify(secret: str) -> Identity:
     AuthenticationError : unknown, revoked or expired, or its owner is disabled
     """
     hashed = _hash(secret)
-    with _identities_lock:
-        known = _identities.get(hashed)
+    known = _identities.get(hashed)
     if known is None:
         known = _look_up(hashed)
-        with _identities_lock:
-            _identities[hashed] = known
+        _identities.put(hashed, known)
     return known
 
 

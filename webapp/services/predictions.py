@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from webapp import metrics
 from webapp.errors import AppError, ModelLoadError, ModelRejectedError, PayloadTooLargeError
 from webapp.events import schema
+from webapp.events.lines import FrequentLine
 from webapp.events.timing import log_performance
 from webapp.ml import attempts
 from webapp.ml.cache import PredictorCache
@@ -179,9 +180,10 @@ def _graph_of(version: ResolvedVersion) -> str | None:
 
 def _log_success(version: ResolvedVersion, prediction: Prediction) -> None:
     metrics.observe_prediction(version.name, prediction.rows, prediction.duration_seconds)
-    logger.info(
+    _completed.emit(
+        logging.INFO,
         "Prediction completed",
-        extra={
+        {
             "event_type": schema.PREDICTION,
             "action": "make_prediction",
             "outcome": "success",
@@ -193,6 +195,9 @@ def _log_success(version: ResolvedVersion, prediction: Prediction) -> None:
             "engine": prediction.engine,
         },
     )
+
+
+_completed: Final = FrequentLine(logger, _log_success)
 
 
 def _log_failure(version: ResolvedVersion | None, error: AppError, duration: float) -> None:

@@ -1,14 +1,12 @@
 """The registry: names, versions and owners of the models in the store."""
 
 import re
-import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from cachetools import TTLCache
 from sqlalchemy import ColumnElement, ScalarSelect, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -36,6 +34,7 @@ from webapp.extensions import db
 from webapp.ml.loading import TERMS, judge
 from webapp.ml.passport import Compilation, EngineName, Passport
 from webapp.ml.store import Incoming, ModelStore
+from webapp.remembered import Remembered
 from webapp.services.acceptance import State, refuse_unless_ready, state_of
 from webapp.services.quarantine import is_quarantining
 from webapp.services.tokens import Identity
@@ -105,10 +104,9 @@ class Registry:
     def __init__(self, settings: Settings, store: ModelStore) -> None:
         self._settings = settings
         self._store = store
-        self._resolved: TTLCache[tuple[str, str, str], ResolvedVersion] = TTLCache(
-            10_000, RESOLVED_CACHE_SECONDS
+        self._resolved: Remembered[tuple[str, str, str], ResolvedVersion] = Remembered(
+            RESOLVED_CACHE_SECONDS
         )
-        self._lock = threading.Lock()
 
     @log_performance("model_upload")
     def add(
@@ -158,19 +156,16 @@ class Registry:
         ModelNotFoundError, ConflictError, ServiceUnavailableError : no version that may be used
         """
         key = (caller.user_id, caller.role, reference)
-        with self._lock:
-            resolved = self._resolved.get(key)
+        resolved = self._resolved.get(key)
         if resolved is None:
             resolved = self._find(caller, reference)
-            with self._lock:
-                self._resolved[key] = resolved
+            self._resolved.put(key, resolved)
         refuse_unless_ready(resolved.state, resolved.refusal)
         return resolved
 
     def forget(self) -> None:
         """Look into the database again; other workers follow within 2 s."""
-        with self._lock:
-            self._resolved.clear()
+        self._resolved.clear()
 
     def list_models(
         self, caller: Identity, page: int, per_page: int

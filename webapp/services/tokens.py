@@ -1,14 +1,12 @@
 """Tokens: issue them, revoke them, and tell whose they are."""
 
 import secrets
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from cachetools import TTLCache
 from flask import current_app
 from flask_jwt_extended import create_access_token, create_refresh_token
 from sqlalchemy import exists, insert, select
@@ -18,6 +16,7 @@ from webapp.db.engine import delete_expired
 from webapp.db.tables import RevokedToken, User, new_id, utc_now
 from webapp.errors import AuthenticationError
 from webapp.extensions import db
+from webapp.remembered import Remembered
 from webapp.settings import Settings
 
 # Any: a JWT's claims are JSON.
@@ -60,8 +59,7 @@ class TokenPair:
         return asdict(self)
 
 
-_identities: TTLCache[str, Identity | str] = TTLCache(10_000, IDENTITY_CACHE_SECONDS)
-_identities_lock: Final = threading.Lock()
+_identities: Remembered[str, Identity | str] = Remembered(IDENTITY_CACHE_SECONDS)
 
 
 def jwt_config(settings: Settings) -> dict[str, Any]:
@@ -138,12 +136,10 @@ def identify(claims: Claims) -> Identity:
     AuthenticationError : revoked, issued before the sessions were ended, or the user is gone
     """
     key = str(claims.get("jti"))
-    with _identities_lock:
-        known = _identities.get(key)
+    known = _identities.get(key)
     if known is None:
         known = _look_up(claims)
-        with _identities_lock:
-            _identities[key] = known
+        _identities.put(key, known)
     if isinstance(known, str):
         raise AuthenticationError(known)
     return known
@@ -151,8 +147,7 @@ def identify(claims: Claims) -> Identity:
 
 def forget_identities() -> None:
     """Look into the database again for the next token; other processes follow within 2 s."""
-    with _identities_lock:
-        _identities.clear()
+    _identities.clear()
 
 
 def _issue(user_id: str, sid: str, **more: str) -> TokenPair:

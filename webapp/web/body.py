@@ -3,7 +3,7 @@
 from typing import Any, TypeVar
 
 import orjson
-from flask import request
+from flask import Response, request
 from flask.json.provider import JSONProvider
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -25,12 +25,21 @@ class OrjsonProvider(JSONProvider):
     """Write answers with orjson: strict, NaN as null, times in ISO 8601 with Z."""
 
     def dumps(self, obj: Any, **kwargs: Any) -> str:
-        """Serialise for Flask's ``jsonify`` and returned dicts."""
-        return orjson.dumps(obj, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z).decode()
+        """Serialise as text, for templates."""
+        return _dumps(obj).decode()
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        """Make the answer of Flask's ``jsonify`` and of returned dicts."""
+        body = _dumps(self._prepare_response_obj(args, kwargs))
+        return Response(body, content_type="application/json")
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         """Parse strict JSON."""
         return orjson.loads(s)
+
+
+def _dumps(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
 
 
 def read_json(model: type[M]) -> M:

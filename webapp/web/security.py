@@ -1,16 +1,15 @@
 """Who calls: the token is checked before anything else of a request is looked at."""
 
-import threading
 import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 
-from cachetools import TTLCache
 from flask import Flask, Response, current_app, g, request
 from flask_jwt_extended import JWTManager, get_jwt, verify_jwt_in_request
 
 from webapp.errors import PermissionDeniedError
+from webapp.remembered import Remembered
 from webapp.services import api_keys, tokens
 from webapp.services.tokens import Identity
 from webapp.web.errors import failure
@@ -22,7 +21,6 @@ R = TypeVar("R")
 _CHALLENGE = 'Bearer realm="pellucid"'
 _VERIFIED: Final = "pellucid-verified-tokens"
 _VERIFIED_SECONDS: Final = 60
-_lock: Final = threading.Lock()
 
 
 def init_app(app: Flask) -> None:
@@ -31,7 +29,7 @@ def init_app(app: Flask) -> None:
     Its callbacks bypass Flask's error handlers, and some of them would answer 422.
     """
     jwt = JWTManager(app)
-    app.extensions[_VERIFIED] = TTLCache(10_000, _VERIFIED_SECONDS)
+    app.extensions[_VERIFIED] = Remembered(_VERIFIED_SECONDS)
     jwt.unauthorized_loader(lambda reason: _unauthorized("a bearer token is needed"))
     jwt.invalid_token_loader(lambda reason: _unauthorized(f"the token is invalid: {reason}"))
     jwt.expired_token_loader(lambda header, claims: _unauthorized("the token has expired"))
@@ -106,28 +104,27 @@ def _guarded(
 
 
 def _identify(refresh: bool) -> Identity:
-    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    header = request.environ.get("HTTP_AUTHORIZATION", "")
+    scheme, _, credentials = header.partition(" ")
     if scheme == "Bearer" and credentials.startswith(api_keys.PREFIX):
         return api_keys.identify(credentials)
-    g.claims = _verify(refresh)
-    return tokens.identify(g.claims)
+    g.claims = claims = _verify(header, refresh)
+    return tokens.identify(claims)
 
 
-def _verify(refresh: bool) -> dict[str, Any]:
+def _verify(header: str, refresh: bool) -> dict[str, Any]:
     """Get the claims of a token whose signature and time are good.
 
     The library takes 200 µs to see that, and a client sends the same token again and again.
     Whether it was revoked is another question, asked each time.
     """
-    key = (request.headers.get("Authorization"), refresh)
-    verified: TTLCache[Any, dict[str, Any]] = current_app.extensions[_VERIFIED]
-    with _lock:
-        known = verified.get(key)
+    key = (header, refresh)
+    verified: Remembered[Any, dict[str, Any]] = current_app.extensions[_VERIFIED]
+    known = verified.get(key)
     if known is None or known.get("exp", 0) + tokens.LEEWAY_SECONDS <= time.time():
         verify_jwt_in_request(refresh=refresh)
         known = dict(get_jwt())
-        with _lock:
-            verified[key] = known
+        verified.put(key, known)
     return known
 
 

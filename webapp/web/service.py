@@ -1,16 +1,29 @@
 """The kind of Flask that the program is."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from flask import Flask
+from flask import Flask, Request
+from flask.sessions import NullSession, SessionInterface
+
+
+class _NoSessions(SessionInterface):
+    """Opens no session: who calls is told by a token."""
+
+    _NONE: Final = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> NullSession:
+        """Return what cannot be written to, always the same."""
+        return self._NONE
 
 
 class Service(Flask):
-    """A Flask whose views and hooks are plain functions.
+    """A Flask whose views and hooks are plain functions, and that has no sessions.
 
-    Flask asks each of them, at each request, whether it is a coroutine function.
+    Flask asks each function, at each request, whether it is a coroutine function.
     """
+
+    session_interface = _NoSessions()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Take a function as it is."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import jwt
 import pytest
-from cachetools import TTLCache
 from flask import Flask
 from flask_jwt_extended import decode_token
 from sqlalchemy import event, insert, select
@@ -15,6 +14,7 @@ from tests.threads import at_once
 from webapp.db.tables import RevokedToken, User, new_id, utc_now
 from webapp.errors import AuthenticationError
 from webapp.extensions import db
+from webapp.remembered import Remembered
 from webapp.services import accounts, tokens
 from webapp.services.tokens import Identity, TokenPair
 
@@ -211,8 +211,8 @@ def test_what_another_process_changed_is_noticed_within_two_seconds(
     ada: User, monkeypatch: pytest.MonkeyPatch
 ):
     now = 0.0
-    memory: TTLCache[str, Identity | str] = TTLCache(
-        10, tokens.IDENTITY_CACHE_SECONDS, timer=lambda: now
+    memory: Remembered[str, Identity | str] = Remembered(
+        tokens.IDENTITY_CACHE_SECONDS, timer=lambda: now
     )
     monkeypatch.setattr(tokens, "_identities", memory)
     access, _ = claims_of(tokens.issue_pair(ada))
