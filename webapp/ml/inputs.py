@@ -26,9 +26,9 @@ _SHOWN_CATEGORIES: Final = 10
 
 
 class Table:
-    """Rows of a model that takes a frame, as one array per column: a frame costs far more."""
+    """Rows of a model with categories, as one array per column: a frame costs far more."""
 
-    def __init__(self, columns: Sequence[np.ndarray[Any, Any]], names: pd.Index) -> None:
+    def __init__(self, columns: Sequence[np.ndarray[Any, Any]], names: pd.Index | None) -> None:
         self.columns = columns
         self._names = names
 
@@ -49,8 +49,13 @@ class Table:
         holes: np.ndarray[Any, Any] = np.any([pd.isna(column) for column in self.columns], axis=0)
         return holes
 
-    def to_frame(self) -> pd.DataFrame:
-        """Make the frame that scikit-learn wants."""
+    def assemble(self) -> Any:
+        """Make what scikit-learn wants: a frame, or a matrix of objects if there are no names."""
+        if self._names is None:
+            X = np.empty((len(self), len(self.columns)), dtype=object)
+            for position, column in enumerate(self.columns):
+                X[:, position] = column
+            return X
         frame = pd.DataFrame(dict(enumerate(self.columns)), copy=False)
         frame.columns = self._names
         return frame
@@ -93,16 +98,14 @@ class InputReader:
         columns = list(zip(*rows, strict=True))
         if not all(rule.admits(values) for rule, values in zip(self._rules, columns, strict=True)):
             self._refuse_value(rows)
-        finite = not any(None in values for values in columns)
+        finite = not any(
+            None in values or (rule.is_numeric and any(map(math.isnan, values)))
+            for rule, values in zip(self._rules, columns, strict=True)
+        )
         if self._layout == "texts":
             return list(columns[0]), finite
         arrays = [rule.to_array(values) for rule, values in zip(self._rules, columns, strict=True)]
-        if self._layout == "frame":
-            return Table(arrays, self._frame_names), finite
-        X = np.empty((len(rows), self._width), dtype=object)
-        for position, array in enumerate(arrays):
-            X[:, position] = array
-        return X, finite
+        return Table(arrays, self._frame_names), finite
 
     def _check_matrix(self, matrix: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], bool]:
         X = np.ascontiguousarray(matrix, dtype=np.float64)
@@ -206,6 +209,7 @@ class _Rule:
 
     def __init__(self, column: Column, nullable: bool) -> None:
         self._column = column
+        self.is_numeric = column.is_numeric
         self._nullable = nullable
         values = [v for v in column.values if v is not None and v == v]
         if column.kind == "number":
@@ -238,7 +242,7 @@ class _Rule:
 
     def to_array(self, values: Sequence[Any]) -> np.ndarray[Any, Any]:
         """Make a column of admitted values."""
-        if self._column.is_numeric:
+        if self.is_numeric:
             return np.array(values, dtype=np.float64)
         array = np.empty(len(values), dtype=object)
         array[:] = [self._hole if value is None else value for value in values]
@@ -260,7 +264,7 @@ class _Rule:
             what = "one of " + ", ".join(map(str, values))
         elif self.known is not None:
             what = f"one of the {len(values)} categories known to the model"
-        elif self._column.kind == "number" or self._column.is_numeric:
+        elif self._column.kind == "number" or self.is_numeric:
             what = "a finite number"
         else:
             what = (

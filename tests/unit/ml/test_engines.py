@@ -34,6 +34,7 @@ from sklearn.ensemble import (
 )
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.svm import LinearSVC, OneClassSVM
@@ -391,6 +392,51 @@ def test_numbers_and_categories_are_served_by_onnx(columns: str, last: Any) -> N
     np.testing.assert_allclose(answer.probabilities, original.probabilities, rtol=1e-11, atol=1e-11)
     own = model.predict_proba(pd.DataFrame(rows, columns=TABLE.columns).astype({"alcohol": float}))
     np.testing.assert_array_equal(original.probabilities, own)
+
+
+def test_columns_without_names_are_served_by_onnx() -> None:
+    X = TABLE.fillna({"alcohol": 13.0}).to_numpy(dtype=object)
+    transformer = make_column_transformer(
+        (StandardScaler(), [0, 1]), (OneHotEncoder(**IGNORING), slice(2, 5)), remainder="drop"
+    )
+    forest = RandomForestClassifier(21, random_state=0)
+    model = make_pipeline(transformer, forest).fit(X, WINE.target == 1)
+    predictor, compilation = serve(model)
+    assert compilation.engine == "onnx"
+    rows = [*X.tolist(), *cells(300), [13.0, 2.0, "of no row", "a", 8.5, "x"]]
+    answer = predictor.predict(rows)
+    assert answer.engine == "onnx"
+    assert answer.predictions == model.predict(np.array(rows, dtype=object)).tolist()
+
+
+def test_a_value_that_is_missing_in_a_matrix_is_missing_in_a_table() -> None:
+    transformer = make_column_transformer(*COLUMNS["numbers by name"])
+    model = make_pipeline(transformer, LogisticRegression()).fit(TABLE[NUMBERS], WINE.target)
+    predictor, _ = serve(model, takes_nan=False)
+    assert predictor.predict(np.array([[13.0, 2.0]])).engine == "onnx"
+    assert predictor.predict(np.array([[np.nan, 2.0]])).engine == "sklearn"
+
+
+@pytest.mark.parametrize("labels", [MALIGN == 1, MALIGN * 1.0 - 3, MALIGN.astype(str)])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        RandomForestClassifier(21, random_state=0),
+        LinearSVC(max_iter=100),
+        GaussianNB(),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.filterwarnings("ignore")
+def test_labels_keep_their_type(estimator: Any, labels: Any) -> None:
+    predictor, _ = serve(clone(estimator).fit(CANCER, labels))
+    answer = predictor.predict(CANCER)
+    original = predictor.predict(CANCER, engine="sklearn").predictions
+    assert answer.engine == "onnx"
+    assert [(label, type(label)) for label in answer.predictions] == [
+        (label, type(label)) for label in original
+    ]
 
 
 def test_a_missing_category_goes_to_scikit_learn() -> None:

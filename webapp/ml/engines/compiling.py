@@ -59,7 +59,7 @@ def compile_model(
     """
     started = time.perf_counter()
     predictor = Predictor(estimator, passport)
-    if predictor.layout not in ("numbers", "frame") or not all(map(_is_simple, predictor.columns)):
+    if predictor.layout == "texts" or not all(map(_is_simple, predictor.columns)):
         return _stay(started, "only models of numbers and of categories are compiled"), b""
     original = SklearnEngine(estimator)
     try:
@@ -182,7 +182,7 @@ def _convert(
     passport = predictor.passport
     options = {"zipmap": False} if passport.has_predict_proba else None
     answering = _unwrap(estimator)
-    if predictor.layout == "frame":
+    if predictor.layout != "numbers":
         answering = _name_by_position(answering)
     for precision, tensor in _PRECISIONS.items():
         try:

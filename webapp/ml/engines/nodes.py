@@ -69,7 +69,7 @@ class Nodes:
         """Hand on, for each row, the class with the highest score."""
         classes = np.asarray(get_label_classes(self._scope, self.model))
         label = self.add("ArgMax", [scores], axis=1, keepdims=0)
-        if classes.dtype.kind not in "iu":
+        if classes.dtype.kind in "UO":
             label = self.add("Gather", [self.constant(encode(classes)), label])
         elif not np.array_equal(classes, np.arange(len(classes))):
             label = self.add("Gather", [self.constant(classes.astype(np.int64)), label])
@@ -134,9 +134,12 @@ def register(
 
 
 def has_simple_classes(model: Any) -> bool:
-    """Whether a classifier has one output, of at least two whole numbers or texts."""
+    """Whether a classifier has one output, of at least two texts or numbers for whole ones."""
     classes = model.classes_
-    return isinstance(classes, np.ndarray) and len(classes) > 1 and classes.dtype.kind in "iuUO"
+    if not isinstance(classes, np.ndarray) or len(classes) < 2:
+        return False
+    kind = classes.dtype.kind
+    return kind in "iubUO" or (kind == "f" and bool((classes == np.round(classes)).all()))
 
 
 def _is_double(variable: Any) -> bool:

@@ -33,10 +33,11 @@ class OnnxEngine:
         self._session = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        count = 2 if passport.has_shares else 1
+        self._outputs = [output.name for output in self._session.get_outputs()][:count]
         self._types = {given.name: given.type for given in self._session.get_inputs()}
         self._original = original
-        self._has_shares = passport.has_shares
+        self._label_type = _find_label_type(passport.classes_)
         self._flat = not isinstance(passport.smoke_prediction, list)
 
     def run(self, X: Any, *, finite: bool, probabilities: bool) -> tuple[Any, Any]:
@@ -49,10 +50,12 @@ class OnnxEngine:
         ValueError : a category is missing, which is no text
         """
         given = self._feed(X, finite)
-        if not self._has_shares:
-            (y,) = self._session.run(self._outputs[:1], given)
+        y, *others = self._session.run(self._outputs, given)
+        if self._label_type is not None:
+            y = y.astype(self._label_type)
+        if not others:
             return y.reshape(-1) if self._flat else y, None
-        y, shares = self._session.run(self._outputs, given)
+        (shares,) = others
         if len(shares) == 1:  # by far the most frequent, and numpy costs more than one comparison
             *_, second, first = sorted(shares[0].tolist())
             if first - second < CLOSE:
@@ -80,6 +83,12 @@ class OnnxEngine:
             elif kind is not None:
                 given[name] = _check_numbers(column, kind)[:, None]
         return given
+
+
+def _find_label_type(classes: list[Any] | None) -> type | None:
+    """Tell what to make of labels that graphs have as whole numbers."""
+    types = set(map(type, classes or ()))
+    return types.pop() if types in ({bool}, {float}) else None
 
 
 def name_column(position: int) -> str:

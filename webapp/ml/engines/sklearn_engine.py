@@ -39,7 +39,7 @@ class SklearnEngine:
     def run(self, X: Any, *, finite: bool, probabilities: bool) -> tuple[Any, Any]:
         """Return what ``predict`` answers, and ``predict_proba`` if it is asked for, else None."""
         if isinstance(X, Table):
-            X = X.to_frame()
+            X = X.assemble()
         with np.errstate(all="ignore"):
             if self._shortcut is not None and finite:
                 return self._shortcut(X)
