@@ -15,7 +15,7 @@ LAYERS = (
     {"parts"},
     {"services"},
     {"logstore", "metrics", "events", "db", "ml"},
-    {"settings", "errors", "extensions"},
+    {"settings", "errors", "extensions", "remembered"},
 )
 LOWER = {"web": {"cli"}, "cli": {"web"}, "logstore": {"db", "ml", "metrics"}, "ml": {"db"}}
 
