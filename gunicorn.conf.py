@@ -36,16 +36,18 @@ control_socket_disable = True
 
 
 def post_worker_init(worker: Any) -> None:
-    """Record why others died, go on with what they compiled, watch the time.
+    """Record why others died, go on with what they compiled, sweep up, watch the time.
 
     What was loaded is left out of garbage collections.
     """
     from webapp.parts import parts
+    from webapp.services import upkeep
 
     with worker.wsgi.app_context():
         for death in worker.deaths:
             parts().quarantine.record(death)
         parts().compilations.wake()
+        upkeep.start(parts().store)
     worker.attempts.watch(settings.model_seconds)
     gc.collect()
     gc.freeze()

@@ -1,16 +1,18 @@
 """Uploads under gunicorn: who judges them, and what an operator trusts."""
 
 import io
+import os
 import time
 from pathlib import Path
 
 import requests
 
 from tests.estimators import dumped, iris_pipeline
-from tests.process.server import running
+from tests.process.server import Server, running
 
 TRUSTED = "fractions.Fraction"
 GONE_SECONDS = 10
+HOUR = 3600
 
 
 def test_all_workers_share_one_judge_and_the_log_says_what_is_trusted(tmp_path: Path) -> None:
@@ -36,3 +38,25 @@ def test_all_workers_share_one_judge_and_the_log_says_what_is_trusted(tmp_path: 
     while Path(f"/proc/{judge}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not Path(f"/proc/{judge}").exists(), "it ends with the server"
+
+
+def test_a_server_sweeps_up_what_uploads_before_it_left(tmp_path: Path) -> None:
+    server = Server(tmp_path, workers=1)
+    assert server.run("flask", "prepare").returncode == 0
+    incoming = server.instance_path / "models" / "incoming"
+    incoming.mkdir(parents=True)
+    torn, under_way = incoming / "00", incoming / "11"
+    for path, age in ((torn, 2 * HOUR), (under_way, HOUR / 2)):
+        path.write_bytes(b"half a model")
+        os.utime(path, (time.time() - age,) * 2)
+    server.start()
+    try:
+        deadline = time.monotonic() + GONE_SECONDS
+        while not (swept := server.events(message="Swept the model store")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert swept[0]["details"] == {"uploads": 1}
+        assert not torn.exists()
+        assert under_way.exists()
+    finally:
+        server.stop()
