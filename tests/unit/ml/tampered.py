@@ -483,6 +483,11 @@ _CHANGES: dict[str, tuple[str, Callable[[Any], None], str]] = {
         _set("n_components", lambda _: 10**9),
         "limits",
     ),
+    "other outputs than counted": (
+        "DummyRegressor",
+        _set("n_outputs_", lambda _: 10**6),
+        _ARRAY,
+    ),
     "other classes than counted": (
         "BaggingClassifier",
         _set("n_classes_", lambda _: 10**9),

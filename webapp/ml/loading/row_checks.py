@@ -9,6 +9,7 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.cluster import Birch, BisectingKMeans, KMeans, MiniBatchKMeans
 from sklearn.decomposition import NMF, LatentDirichletAllocation, MiniBatchNMF
+from sklearn.dummy import DummyRegressor
 from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import KernelDensity, KNeighborsClassifier
 from sklearn.neighbors._base import NeighborsBase
@@ -175,6 +176,13 @@ def _check_factors(estimator: Any) -> None:
         demand(fits, "components of another width", OUT)
 
 
+def _check_constant(estimator: Any) -> None:
+    constant = getattr(estimator, "constant_", None)
+    if constant is not None:
+        fits = np.shape(constant) == (1, estimator.n_outputs_)
+        demand(fits, "other outputs than counted", OUT)
+
+
 ROW_CHECKS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], None]], ...]] = (
     (BaseLibSVM, _check_support_vectors),
     ((KMeans, MiniBatchKMeans, BisectingKMeans), _check_centres),
@@ -183,4 +191,5 @@ ROW_CHECKS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], None]], .
     (NeighborsBase, _check_neighbours),
     (KernelDensity, _check_density),
     ((NMF, MiniBatchNMF, LatentDirichletAllocation), _check_factors),
+    (DummyRegressor, _check_constant),
 )
