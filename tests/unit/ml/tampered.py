@@ -473,6 +473,16 @@ _CHANGES: dict[str, tuple[str, Callable[[Any], None], str]] = {
         _set("_n_out_full", lambda _: 10**9),
         _ARRAY,
     ),
+    "more weights than components": (
+        "MiniBatchNMF",
+        _set("_n_components", lambda _: 10**6),
+        _ARRAY,
+    ),
+    "more degrees than hashes": (
+        "PolynomialCountSketch",
+        _set("degree", lambda _: 10**6),
+        _ARRAY,
+    ),
     "other splines than counted": (
         "SplineTransformer",
         _set("n_features_out_", lambda _: 10**9),

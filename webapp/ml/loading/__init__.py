@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["POLICY_VERSION", "TERMS", "compile_model", "judge", "load_estimator", "share"]
 
 # To be raised with every change of what is accepted: stored models are then judged again.
-POLICY_VERSION: Final = 3
+POLICY_VERSION: Final = 4
 TERMS: Final = f"policy {POLICY_VERSION}, scikit-learn {version('scikit-learn')}"
 
 

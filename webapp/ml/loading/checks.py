@@ -16,13 +16,18 @@ from sklearn.metrics import DistanceMetric
 
 from webapp.ml.graph import walk
 from webapp.ml.loading.arrays import is_count
-from webapp.ml.loading.column_checks import COLUMN_CHECKS, MAX_COLUMNS
+from webapp.ml.loading.column_checks import COLUMN_CHECKS, MAX_COLUMNS, MAX_MADE_COLUMNS
 from webapp.ml.loading.refusals import OUT, demand, rejected
 from webapp.ml.loading.row_checks import ROW_CHECKS
 from webapp.ml.loading.tree_checks import TREE_CHECKS, check_first_guess
 
 # Numbers that become the size of an array while predicting.
-_SIZES: Final = ("n_components", "n_features_in_", "n_outputs_", "sample_steps")
+_SIZES: Final = {
+    "n_components": MAX_MADE_COLUMNS,
+    "n_features_in_": MAX_COLUMNS,
+    "n_outputs_": MAX_COLUMNS,
+    "sample_steps": MAX_MADE_COLUMNS,
+}
 
 
 def check_parts(root: Any) -> None:
@@ -52,11 +57,11 @@ def check_first_guesses(root: Any) -> None:
 
 def _check_sizes(part: Any) -> None:
     known = vars(part)
-    for name in _SIZES:
+    for name, most in _SIZES.items():
         size = known.get(name)
         # Some may also be a share, or the name of a rule.
         is_size = size is not None and not isinstance(size, (str, float, np.floating))
-        demand(not is_size or is_count(size, MAX_COLUMNS), f"an odd {name}", "limits")
+        demand(not is_size or is_count(size, most), f"an odd {name}", "limits")
 
 
 def _check_classes(part: Any) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.cluster import FeatureAgglomeration
 from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+from sklearn.kernel_approximation import PolynomialCountSketch
 from sklearn.preprocessing import (
     FunctionTransformer,
     MultiLabelBinarizer,
@@ -21,7 +22,8 @@ from webapp.ml.loading.arrays import PLAIN, is_array, is_count
 from webapp.ml.loading.refusals import OUT, demand
 
 MAX_COLUMNS: Final = 1_000_000
-MAX_POLYNOMIALS: Final = 100_000
+# Of products and the like, for which no array in the file stands.
+MAX_MADE_COLUMNS: Final = 100_000
 _MAX_DEGREE: Final = 100
 
 
@@ -103,9 +105,15 @@ def _check_polynomials(transformer: Any) -> None:
     most = math.comb(width + highest, highest)
     if transformer.interaction_only:
         most = sum(math.comb(width, size) for size in range(highest + 1))
-    demand(most <= MAX_POLYNOMIALS, f"more than {MAX_POLYNOMIALS} polynomials", "limits")
+    demand(most <= MAX_MADE_COLUMNS, f"more than {MAX_MADE_COLUMNS} polynomials", "limits")
     counted = (transformer._n_out_full, transformer.n_output_features_)
     demand(all(is_count(count, most) for count in counted), "other polynomials than counted", OUT)
+
+
+def _check_sketch(transformer: Any) -> None:
+    hashes = getattr(transformer, "indexHash_", None)
+    if hashes is not None:
+        demand(transformer.degree == len(hashes), "other degrees than hashes", OUT)
 
 
 def _check_splines(transformer: Any) -> None:
@@ -134,6 +142,7 @@ COLUMN_CHECKS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], None]]
     (OneHotEncoder, _check_one_hot),
     (FunctionTransformer, _check_function),
     (PolynomialFeatures, _check_polynomials),
+    (PolynomialCountSketch, _check_sketch),
     (SplineTransformer, _check_splines),
     (MultiLabelBinarizer, _check_label_sets),
     (FeatureAgglomeration, _check_agglomeration),

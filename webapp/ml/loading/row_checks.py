@@ -174,6 +174,8 @@ def _check_factors(estimator: Any) -> None:
         count = getattr(estimator, "n_components_", None) or estimator.n_components
         fits = is_array(parts, count, estimator.n_features_in_)
         demand(fits, "components of another width", OUT)
+        weights = vars(estimator).get("_n_components", count)
+        demand(weights == count, "other weights than components", OUT)
 
 
 def _check_constant(estimator: Any) -> None:
