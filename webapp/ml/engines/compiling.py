@@ -37,6 +37,7 @@ TOLERANCE: Final = 1e-6
 _MARGIN: Final = TOLERANCE / 4
 # What is nearer to scikit-learn comes first.
 _PRECISIONS: Final = {"float64": DoubleTensorType, "float32": FloatTensorType}
+_BATCH_ROWS: Final = 1000
 _TIMED_ROWS: Final = 100
 _TIMED_CALLS: Final = 9
 
@@ -92,8 +93,8 @@ def compare(candidate: Engine, original: Engine, X: Rows, passport: Passport) ->
     """Compare the answers of two engines: identical labels, numbers well within the tolerance."""
     finite = not bool(_find_holes(X).any())
     asked = {"finite": finite, "probabilities": passport.has_predict_proba}
-    y, shares = original.run(X, **asked)
-    other_y, other_shares = candidate.run(X, **asked)
+    y, shares = _run(original, X, **asked)
+    other_y, other_shares = _run(candidate, X, **asked)
     greatest = 0.0
     if passport.classes_ is not None or np.asarray(y).dtype.kind != "f":
         trouble = _differ_in_labels(np.asarray(y), np.asarray(other_y))
@@ -103,6 +104,16 @@ def compare(candidate: Engine, original: Engine, X: Rows, passport: Passport) ->
         further, trouble = _differ_in_numbers("probabilities", shares, other_shares)
         greatest = max(greatest, further)
     return Agreement(len(X), greatest, trouble)
+
+
+def _run(engine: Engine, X: Rows, **asked: bool) -> tuple[Any, Any]:
+    """Run in batches: distances of all rows to all neighbours would not fit the child's memory."""
+    starts = range(0, max(len(X), 1), _BATCH_ROWS)
+    parts = [engine.run(X[i : i + _BATCH_ROWS], **asked) for i in starts]
+    y, shares = zip(*parts, strict=True)
+    if shares[0] is None:
+        return np.concatenate(y), None
+    return np.concatenate(y), np.concatenate([np.asarray(each) for each in shares], axis=-2)
 
 
 def _differ_in_labels(y: Any, other: Any) -> str | None:
