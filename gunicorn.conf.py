@@ -21,7 +21,9 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
 wsgi_app = "wsgi:app"
 bind = settings.bind
 workers = settings.workers
-# `python -m benchmarks.bench_serve workers` compares this with sync workers and with keep-alive.
+# As fast as sync workers (README, "How fast it serves"), and a slow client holds up one thread of
+# several instead of a worker. Kept-alive connections are quicker, but their clients stay with the
+# worker that they met first.
 worker_class = "gthread"
 threads = settings.threads
 keepalive = 0
