@@ -5,6 +5,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+_LEVELS: Final = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+_LEVEL_NAMES: Final = {level: logging.getLevelName(level) for level in _LEVELS}
+
 
 class FrequentLine:
     """Hands records to a logger, as its methods would.
@@ -37,7 +40,7 @@ class FrequentLine:
         record.__dict__ = {
             **self._attributes,
             "levelno": level,
-            "levelname": logging.getLevelName(level),
+            "levelname": _LEVEL_NAMES[level],
             "msg": message,
             "created": time.time(),
             "exc_info": exception and (type(exception), exception, exception.__traceback__),

@@ -40,13 +40,13 @@ class FlightRecorder(logging.Handler):
                 event.held.append(_settled(record))
                 return
         if event is None:
-            self._file.emit(record)
+            self._file.emit_together((record,))
         elif not event.finished and _is_followed(record):
             event.followed.append(record)
         elif event.followed:
             self._file.emit_together([*event.take_followed(), record])
         else:
-            self._file.emit(record)
+            self._file.emit_together((record,))
         if self._copy is not None:
             self._copy.emit(record)
 
