@@ -532,4 +532,7 @@ def tampered_models() -> dict[str, tuple[bytes, str]]:
         model: BaseEstimator = copy.deepcopy(found[0])
         change(model)
         files[attack] = dump(model), reason
+    # Without its estimator it cannot be dumped: looking for anything that it lacks never ends.
+    frozen = dump(zoo.fitted("FrozenEstimator")[0])
+    files["nothing that is frozen"] = frozen.replace(b"estimator", b"estimat0r", 1), "invalid_file"
     return files

@@ -9,8 +9,10 @@ from types import FunctionType
 from typing import Any, Final
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import VotingClassifier
 from sklearn.ensemble._gb import BaseGradientBoosting
+from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process.kernels import Kernel
 from sklearn.metrics import DistanceMetric
 
@@ -45,6 +47,9 @@ def check_parts(root: Any) -> None:
                 check(part)
         if isinstance(part, VotingClassifier) and part.voting == "hard":
             _check_votes(part)
+        if isinstance(part, FrozenEstimator):
+            # It looks up whatever it lacks in what is frozen, and that in itself, without end.
+            demand(isinstance(vars(part).get("estimator"), BaseEstimator), "nothing is frozen")
         _check_classes(part)
 
 
