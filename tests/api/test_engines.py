@@ -84,6 +84,8 @@ def test_a_proven_model_is_served_by_onnx(compiling: World) -> None:
     assert engine_of(compiling, response) == "onnx"
     (loaded,) = compiling.events(response, event_type="model_loaded")
     assert loaded["engine"] == "onnx"
+    proof = ("precision", "verified_rows", "max_difference", "speed_up")
+    assert loaded["details"] == {name: found[name] for name in proof}
     assert response.json["data"]["predictions"] == iris_pipeline().predict(X).tolist()
     np.testing.assert_allclose(
         response.json["data"]["probabilities"], iris_pipeline().predict_proba(X), atol=1e-6
@@ -125,6 +127,8 @@ def test_a_model_that_is_not_compiled_says_why(compiling: World) -> None:
     assert found["reason"] == "only models of numbers and of categories are compiled"
     response = compiling.predict("texts", [["a flower with petals"]])
     assert engine_of(compiling, response) == "sklearn"
+    (loaded,) = compiling.events(response, event_type="model_loaded")
+    assert loaded["reason"] == found["reason"]
     lines: list[Event] = compiling.events(message="Model stays on scikit-learn")
     assert lines[-1]["reason"] == found["reason"]
 

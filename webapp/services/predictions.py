@@ -18,7 +18,7 @@ from webapp.ml.engines.engine import Engine
 from webapp.ml.engines.sklearn_engine import SklearnEngine
 from webapp.ml.inputs import Rows
 from webapp.ml.loading import load_estimator
-from webapp.ml.passport import EngineName, Passport
+from webapp.ml.passport import Compilation, EngineName, Passport
 from webapp.ml.predictor import Prediction, Predictor
 from webapp.ml.store import ModelStore
 from webapp.services.acceptance import no_longer_accepted
@@ -130,6 +130,7 @@ class Predictions:
                 "duration": round(duration, 6),
                 "bytes": len(data),
                 "engine": predictor.engine,
+                **_describe_compilation(version.passport.compilation),
                 **about,
             },
         )
@@ -170,6 +171,16 @@ def _log_load_failure(reason: str, duration: float, about: dict[str, Any]) -> No
             **about,
         },
     )
+
+
+def _describe_compilation(compilation: Compilation | None) -> dict[str, Any]:
+    """Tell what the comparison with scikit-learn showed, or why it was left at that."""
+    if compilation is None:
+        return {}
+    if compilation.engine == "sklearn":
+        return {"reason": compilation.reason}
+    names = ("precision", "verified_rows", "max_difference", "speed_up")
+    return {"details": {name: getattr(compilation, name) for name in names}}
 
 
 def _graph_of(version: ResolvedVersion) -> str | None:
