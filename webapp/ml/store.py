@@ -162,7 +162,10 @@ class ModelStore:
 
     @contextmanager
     def compiling(self) -> Iterator[None]:
-        """Be the only process that takes up what is due to be compiled; one that dies lets go."""
+        """Be the only process that compiles what is due; one that dies lets go.
+
+        So one of the two children stays free for uploads.
+        """
         with self._locked(".compiling"):
             yield
 

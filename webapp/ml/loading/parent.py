@@ -17,8 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,7 +59,6 @@ class Judges:
         # The server holds a lock on this as long as it lives; a name or number could be reused.
         self._life = os.memfd_create("pellucid-judges")
         self._trouble = os.memfd_create("pellucid-judges-trouble")
-        self._compiling = os.memfd_create("pellucid-compiling")
         self._process: subprocess.Popen[bytes] | None = None
 
     def close(self) -> None:
@@ -69,7 +67,6 @@ class Judges:
         self._server.close()
         os.close(self._life)
         os.close(self._trouble)
-        os.close(self._compiling)
         if self._process is not None:
             # Others may go on asking it.
             with suppress(subprocess.TimeoutExpired):
@@ -101,16 +98,6 @@ class Judges:
         finally:
             os.close(lock)
         return True
-
-    @contextmanager
-    def compiling(self) -> Iterator[None]:
-        """Wait until no process has a model compiled: the other child is for uploads."""
-        turn = os.open(f"/proc/self/fd/{self._compiling}", os.O_RDWR)
-        try:
-            fcntl.flock(turn, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(turn)
 
     def ask(self, file: int, question: dict[str, Any], facts: int) -> tuple[bytes, int]:
         """Have a file judged or compiled; return the child's answer and exit status.
@@ -231,10 +218,7 @@ def compile_model(
     facts = json.dumps(known).encode()
     started = time.monotonic()
     try:
-        judges = _get(trusted)
-        with judges.compiling():
-            started = time.monotonic()
-            output, status = _ask_twice(judges, path, question, facts)
+        output, status = _ask_twice(_get(trusted), path, question, facts)
         if status == 0:
             head, _, graph = output.partition(b"\n")
             return Compilation(**json.loads(head)), graph
