@@ -299,7 +299,7 @@ def insert(database: sqlite3.Connection, table: str, row: dict[str, Any]) -> Non
 def show_parsing() -> None:
     """Print what reading and checking 100 rows of JSON costs."""
     data = dump(models()["logistic"])
-    predictor = Predictor(load_estimator(data), examine(data, 10_000, ()))
+    predictor = Predictor(load_estimator(data), examine(data, 10_000))
     body = orjson.dumps({"model_id": "logistic", "input_data": rows(100)})
     times = []
     for _ in range(500):

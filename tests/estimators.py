@@ -48,7 +48,7 @@ def dumped(fit: Callable[[], Any]) -> bytes:
 def predictor(fit: Callable[[], Any]) -> Predictor:
     """Return one of the estimators below as a worker serves it, judged without a child."""
     data = dumped(fit)
-    return Predictor(load_estimator(data), examine(data, max_features=10_000, trusted=()))
+    return Predictor(load_estimator(data), examine(data, max_features=10_000))
 
 
 def rows(X: Any, count: int = 5) -> list[list[Any]]:

@@ -190,7 +190,7 @@ seen = []
 sys.addaudithook(lambda event, args: seen.append(args) if event == "pickle.find_class" else None)
 for data in files:
     assert load_estimator(data) is not None
-    assert examine(data, 1000, ()).bytes == len(data)
+    assert examine(data, 1000).bytes == len(data)
     assert not inspect(data).is_refused
 print(len(seen))
 import joblib, io

@@ -14,6 +14,7 @@ from webapp.cli.failures import clear_errors
 from webapp.cli.rendering import console, escape
 from webapp.errors import AppError
 from webapp.events.actions import record_action
+from webapp.ml.loading import Allowed
 from webapp.ml.loading.inspection import Inspection, inspect
 from webapp.ml.passport import Compilation
 from webapp.parts import parts
@@ -33,7 +34,7 @@ def inspect_(file: Path, form: str | None) -> None:
 
     Exit status 1 means that an upload of it would be refused.
     """
-    found = inspect(file.read_bytes(), parts().settings.trusted_globals)
+    found = inspect(file.read_bytes(), Allowed.by(parts().settings))
     if (form or ("table" if sys.stdout.isatty() else "json")) == "json":
         click.echo(json.dumps(_as_json(found), indent=2))
     else:

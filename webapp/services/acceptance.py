@@ -20,7 +20,7 @@ from webapp.errors import (
     ServiceUnavailableError,
 )
 from webapp.extensions import db
-from webapp.ml.loading import TERMS, judge
+from webapp.ml.loading import TERMS, Allowed, judge
 from webapp.ml.passport import Passport
 from webapp.ml.store import ModelStore
 from webapp.settings import Settings
@@ -99,7 +99,7 @@ class Acceptance:
         return judge(
             self._store.path(digest),
             max_features=self._settings.max_features,
-            trusted=self._settings.trusted_globals,
+            allowed=Allowed.by(self._settings),
             memory_bytes=self._settings.check_memory_bytes,
         )
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from flask import Flask, current_app
 
-from webapp.ml.loading import compile_model
+from webapp.ml.loading import Allowed, compile_model
 from webapp.ml.passport import Compilation, Passport
 from webapp.ml.store import ModelStore
 from webapp.services.registry import Due, Registry
@@ -56,7 +56,7 @@ class Compilations:
             self._store.path(passport.sha256),
             passport,
             sample=sample,
-            trusted=self._settings.trusted_globals,
+            allowed=Allowed.by(self._settings),
             memory_bytes=self._settings.check_memory_bytes,
         )
         self._record(passport, compilation, graph, due)

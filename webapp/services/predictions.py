@@ -17,7 +17,7 @@ from webapp.ml.cache import PredictorCache
 from webapp.ml.engines.engine import Engine
 from webapp.ml.engines.sklearn_engine import SklearnEngine
 from webapp.ml.inputs import Rows
-from webapp.ml.loading import load_estimator
+from webapp.ml.loading import Allowed, load_estimator
 from webapp.ml.passport import Compilation, EngineName, Passport
 from webapp.ml.predictor import Prediction, Predictor
 from webapp.ml.store import ModelStore
@@ -110,7 +110,7 @@ class Predictions:
         try:
             data = self._store.read(version.digest)
             with attempts.note(version.digest):
-                estimator = load_estimator(data, trusted=self._settings.trusted_globals)
+                estimator = load_estimator(data, Allowed.by(self._settings))
                 compiled = self._load_compiled(version, SklearnEngine(estimator), about)
             predictor = Predictor(estimator, version.passport, compiled)
         except AppError as error:

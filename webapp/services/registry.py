@@ -31,7 +31,7 @@ from webapp.errors import (
 )
 from webapp.events.timing import log_performance
 from webapp.extensions import db
-from webapp.ml.loading import TERMS, judge
+from webapp.ml.loading import TERMS, Allowed, judge
 from webapp.ml.passport import Compilation, EngineName, Passport
 from webapp.ml.store import Incoming, ModelStore
 from webapp.remembered import Remembered
@@ -134,7 +134,7 @@ class Registry:
         passport = judge(
             incoming.path,
             max_features=self._settings.max_features,
-            trusted=self._settings.trusted_globals,
+            allowed=Allowed.by(self._settings),
             memory_bytes=self._settings.check_memory_bytes,
         )
         with self._store.exclusive():

@@ -70,7 +70,7 @@ def make(name: str) -> tuple[Any, Any]:
 def serve(estimator: Any, **facts: Any) -> tuple[Predictor, Compilation]:
     """Take an estimator the whole way to the engine that it gets; facts overwrite what came out."""
     data = dump(estimator)
-    passport = examine(data, 1000, ())
+    passport = examine(data, 1000)
     compilation, graph = compile_model(load_estimator(data), passport)
     compilation = replace(compilation, **facts)
     passport = Passport.from_dict(
@@ -172,7 +172,7 @@ def fresh(X: Any, count: int = 20_000) -> Any:
 def both_engines(estimator: Any) -> tuple[OnnxEngine, SklearnEngine, Passport]:
     """Get the compiled engine of an estimator, and scikit-learn."""
     data = dump(estimator)
-    passport = examine(data, 1000, ())
+    passport = examine(data, 1000)
     compilation, graph = compile_model(load_estimator(data), passport)
     assert compilation.engine == "onnx", compilation.reason
     original = SklearnEngine(load_estimator(data))
@@ -267,7 +267,7 @@ def test_a_wrong_conversion_is_right_on_the_data_and_caught_at_the_thresholds(
     estimator: Any, converted: Any, tensor: Any
 ) -> None:
     data = dump(estimator)
-    passport = examine(data, 1000, ())
+    passport = examine(data, 1000)
     original = SklearnEngine(estimator)
     candidate = OnnxEngine(graph_of(converted, tensor), passport, original)
     near = Prober(estimator, Predictor(load_estimator(data), passport).columns).near()
@@ -290,7 +290,7 @@ class Beside:
 
 def test_the_rows_compared_leave_room_for_those_that_are_not() -> None:
     model = LinearDiscriminantAnalysis().fit(CANCER, MALIGN)
-    passport, original = examine(dump(model), 1000, ()), SklearnEngine(model)
+    passport, original = examine(dump(model), 1000), SklearnEngine(model)
     assert compare(Beside(original, 2e-7), original, CANCER, passport).trouble is None
     assert compare(Beside(original, 5e-7), original, CANCER, passport).trouble is not None
 
@@ -474,7 +474,7 @@ def test_thresholds_behind_the_columns_of_a_table_are_asked_for() -> None:
     scaler = transformer.named_transformers_["pipeline"][-1]
     split = int(tree.tree_.feature[0]) - (len(transformer.get_feature_names_out()) - 2)
     threshold = tree.tree_.threshold[0] * scaler.scale_[split] + scaler.mean_[split]
-    columns = Predictor(model, examine(dump(model), 100, ())).columns
+    columns = Predictor(model, examine(dump(model), 100)).columns
     near = Prober(model, columns).near()[:, split]
     assert (np.abs(near - threshold) < 1e-6).any()
 
@@ -507,7 +507,7 @@ def test_a_label_that_rounding_decides_is_that_of_scikit_learn() -> None:
 def test_a_linear_model_is_asked_on_both_sides_of_its_boundary() -> None:
     X, y = load_iris(return_X_y=True)
     model = LogisticRegression(max_iter=1000).fit(X, y)
-    columns = Predictor(model, examine(dump(model), 100, ())).columns
+    columns = Predictor(model, examine(dump(model), 100)).columns
     between = Prober(model, columns).between(model.predict)
     pairs = len(between) // 22  # after twenty rows of each way come its two ends
     assert pairs > 10
@@ -518,7 +518,7 @@ def test_a_linear_model_is_asked_on_both_sides_of_its_boundary() -> None:
 
 def test_a_model_that_is_nearly_always_sure_is_asked_where_it_is_not() -> None:
     model = LinearDiscriminantAnalysis().fit(WINE.data, WINE.target)
-    columns = Predictor(model, examine(dump(model), 100, ())).columns
+    columns = Predictor(model, examine(dump(model), 100)).columns
     prober = Prober(model, columns)
 
     def undecided(rows: Any) -> Any:

@@ -17,7 +17,7 @@ from tests import estimators
 from tests.estimators import dump, dumped
 from tests.unit.ml import hostile
 from webapp.errors import ModelRejectedError, ServiceUnavailableError
-from webapp.ml.loading import compile_model, judge, parent, sandbox
+from webapp.ml.loading import Allowed, compile_model, judge, parent, sandbox
 from webapp.ml.passport import Passport
 
 # What code in the child could do, if there ever were some.
@@ -209,7 +209,7 @@ def test_a_child_that_crashes_or_stays_is_a_refusal(
     monkeypatch.setattr(parent, "WALL_SECONDS", 2)
     upload.write_bytes(spy(deed))
     with pytest.raises(ModelRejectedError) as caught:
-        judge(upload, max_features=100, trusted=(f"spying.{deed}",))
+        judge(upload, max_features=100, allowed=Allowed((f"spying.{deed}",)))
     assert caught.value.details["reason"] == reason
 
 
@@ -223,7 +223,7 @@ def test_the_child_sees_no_secret_and_can_do_nothing_outside(
     monkeypatch.setenv("PELLUCID_JWT_SECRET_KEY", "s" * 32)
     upload.write_bytes(spy("Look"))
     with caplog.at_level(logging.INFO), pytest.raises(ModelRejectedError, match="damaged"):
-        judge(upload, max_features=100, trusted=("spying.Look",))
+        judge(upload, max_features=100, allowed=Allowed(("spying.Look",)))
     told = caplog.text.rpartition("AssertionError: <")[2].partition(">")[0]
     if sandbox.level() == "seccomp":
         assert told == ""
@@ -254,7 +254,7 @@ def test_a_fork_server_killed_meanwhile_is_asked_again(
     monkeypatch.setattr(parent, "WALL_SECONDS", 4)
     timer.start()
     with pytest.raises(ModelRejectedError) as caught:
-        judge(upload, max_features=100, trusted=("spying.Sleep",))
+        judge(upload, max_features=100, allowed=Allowed(("spying.Sleep",)))
     assert caught.value.details["reason"] == "limits"
     timer.join()
 
@@ -313,7 +313,7 @@ def test_a_third_upload_at_once_waits_and_then_is_told_to_come_back(
 
     def hold() -> None:
         with pytest.raises(ModelRejectedError) as caught:
-            judge(sleepy, max_features=100, trusted=("spying.Sleep",))
+            judge(sleepy, max_features=100, allowed=Allowed(("spying.Sleep",)))
         refusals.append(caught.value.details["reason"])
 
     threads = [threading.Thread(target=hold) for _ in range(2)]

@@ -19,7 +19,7 @@ from tests.estimators import dump, dumped
 from tests.unit.ml import hostile
 from webapp.errors import ModelRejectedError
 from webapp.ml.graph import walk
-from webapp.ml.loading import load_estimator
+from webapp.ml.loading import Allowed, load_estimator
 from webapp.ml.loading.examine import examine
 from webapp.ml.loading.policy import load_policy
 
@@ -29,7 +29,7 @@ X, Y = load_iris(return_X_y=True)
 def refuse(data: bytes, reason: str) -> ModelRejectedError:
     """Check that a file is refused for a reason, and return the refusal."""
     with pytest.raises(ModelRejectedError) as caught:
-        examine(data, max_features=100, trusted=())
+        examine(data, max_features=100)
     assert caught.value.details["reason"] == reason, caught.value.message
     return caught.value
 
@@ -97,19 +97,19 @@ def trusted_function(X: Any) -> Any:
 def test_a_class_that_the_operator_trusts_may_be_used() -> None:
     data = hostile.inside_an_estimator(Trusted())
     refuse(data, "global_not_allowed")
-    loaded: Any = load_estimator(data, trusted=(f"{__name__}.Trusted",))
+    loaded: Any = load_estimator(data, allowed=Allowed((f"{__name__}.Trusted",)))
     assert loaded.extra_.number == 2
 
 
 def test_a_function_that_the_operator_trusts_may_be_a_value_and_is_not_called() -> None:
-    trusted = (f"{__name__}.trusted_function",)
+    allowed = Allowed((f"{__name__}.trusted_function",))
     model = make_pipeline(FunctionTransformer(trusted_function), Ridge()).fit(X, Y)
     refuse(dump(model), "global_not_allowed")
-    loaded: Any = load_estimator(dump(model), trusted=trusted)
+    loaded: Any = load_estimator(dump(model), allowed=allowed)
     assert np.array_equal(loaded.predict(X), model.predict(X))
     called = hostile.inside_an_estimator(hostile.Call(trusted_function, 1))
     with pytest.raises(ModelRejectedError, match="not for calling"):
-        load_estimator(called, trusted=trusted)
+        load_estimator(called, allowed=allowed)
 
 
 @pytest.mark.parametrize("name", ["no.such.module", "os.no_such_name", "nonsense", "", "os."])
@@ -139,7 +139,7 @@ def test_another_patch_version_is_taken() -> None:
     here = sklearn.__version__.encode()
     other = here.rsplit(b".", 1)[0] + b".9"
     data = dumped(estimators.iris_pipeline).replace(here, other)
-    assert examine(data, 100, ()).sklearn_version == other.decode()
+    assert examine(data, 100).sklearn_version == other.decode()
 
 
 def test_an_unfitted_model_is_refused() -> None:

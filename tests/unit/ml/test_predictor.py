@@ -33,7 +33,7 @@ WINE_ROW = {"alcohol": 13.0, "malic_acid": 2.0, "colour": "light"}
 def serve(fitted: Any) -> Predictor:
     """Take an estimator the whole way through its file."""
     data = dump(fitted)
-    return Predictor(load_estimator(data), examine(data, 1000, ()))
+    return Predictor(load_estimator(data), examine(data, 1000))
 
 
 def refuse(served: Predictor, input_data: Any, **options: Any) -> dict[str, Any]:

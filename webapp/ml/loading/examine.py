@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from webapp.errors import InvalidInputError, PredictionError
 from webapp.ml.columns import Column, describe_columns
 from webapp.ml.graph import walk
+from webapp.ml.loading.allowed import NOTHING_MORE, Allowed
 from webapp.ml.loading.decompress import decompress
 from webapp.ml.loading.loader import guard, load_with_version
 from webapp.ml.loading.refusals import rejected
@@ -31,7 +32,7 @@ _MAX_CLASSES: Final = 10_000
 _MAX_NAME_LENGTH: Final = 256
 
 
-def examine(data: bytes, max_features: int, trusted: tuple[str, ...]) -> Passport:
+def examine(data: bytes, max_features: int, allowed: Allowed = NOTHING_MORE) -> Passport:
     """Load, check and try a model.
 
     Raises
@@ -41,7 +42,7 @@ def examine(data: bytes, max_features: int, trusted: tuple[str, ...]) -> Passpor
     resident = _resident_bytes()
     started = time.perf_counter()
     stream = decompress(data)
-    estimator, version = load_with_version(stream, trusted)
+    estimator, version = load_with_version(stream, allowed)
     load_seconds = time.perf_counter() - started
     memory_bytes = _BASE_BYTES + max(len(stream), _resident_bytes() - resident)
     passport = guard(lambda: _describe(estimator, max_features))

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from webapp.errors import ModelRejectedError
 from webapp.ml.loading import sandbox
+from webapp.ml.loading.allowed import Allowed
 from webapp.ml.loading.examine import examine
 from webapp.ml.loading.judging import COMPILE, ENDED, STARTED
 from webapp.ml.loading.loader import load_estimator
@@ -165,7 +166,8 @@ def _judge(asked: dict[str, Any]) -> bytes:
 
 def _examine(asked: dict[str, Any]) -> dict[str, Any]:
     try:
-        passport = examine(_read(_UPLOAD), asked["max_features"], tuple(asked["trusted"]))
+        allowed = Allowed.from_dict(asked["allowed"])
+        passport = examine(_read(_UPLOAD), asked["max_features"], allowed)
         return {"passport": passport.to_dict()}
     except ModelRejectedError as error:
         answer: dict[str, Any] = {"message": error.message, "details": error.details}
@@ -181,7 +183,7 @@ def _compile(asked: dict[str, Any]) -> bytes:
     # The compiler takes 30 MB and a fifth of a second, for which no judging should wait.
     from webapp.ml.engines.compiling import compile_model  # noqa: PLC0415
 
-    estimator = load_estimator(_read(_UPLOAD), tuple(asked["trusted"]))
+    estimator = load_estimator(_read(_UPLOAD), Allowed.from_dict(asked["allowed"]))
     known = json.loads(_read(_FACTS))
     passport = Passport.from_dict(known["passport"])
     compilation, graph = compile_model(estimator, passport, known["sample"])

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from webapp.errors import ModelRejectedError
+from webapp.ml.loading.allowed import NOTHING_MORE, Allowed
 from webapp.ml.loading.decompress import decompress
 from webapp.ml.loading.nodes import ATOMS, Call, Global, New, Node, Pairs, RawArray, children
 from webapp.ml.loading.opcodes import parse
@@ -62,10 +63,10 @@ class Inspection:
         self.refusals.append({**error.details, "message": error.message})
 
 
-def inspect(data: bytes, trusted: tuple[str, ...] = ()) -> Inspection:
+def inspect(data: bytes, allowed: Allowed = NOTHING_MORE) -> Inspection:
     """Parse and judge a file as an upload is, but go on past names that are not allowed."""
     found = Inspection(len(data))
-    policy = load_policy(trusted)
+    policy = load_policy(allowed.names)
     try:
         stream = decompress(data)
         found.stream_bytes = len(stream)

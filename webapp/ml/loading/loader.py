@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 
 from webapp.errors import ModelRejectedError
 from webapp.ml.graph import neutralise
+from webapp.ml.loading.allowed import NOTHING_MORE, Allowed
 from webapp.ml.loading.checks import check_first_guesses, check_parts
 from webapp.ml.loading.construct import Construction
 from webapp.ml.loading.decompress import decompress
@@ -20,30 +21,30 @@ T = TypeVar("T")
 _VERSION: Final = re.compile(rb"_sklearn_version.{1,8}?(\d{1,3}\.\d{1,3}\.[\w.]{1,8})", re.DOTALL)
 
 
-def load_estimator(data: bytes, trusted: tuple[str, ...] = ()) -> BaseEstimator:
+def load_estimator(data: bytes, allowed: Allowed = NOTHING_MORE) -> BaseEstimator:
     """Load an estimator from the bytes of a joblib file.
 
     Raises
     ------
     ModelRejectedError : the bytes are no such file, or hold what the policy does not allow
     """
-    return load_with_version(decompress(data), trusted)[0]
+    return load_with_version(decompress(data), allowed)[0]
 
 
 def load_with_version(
-    stream: bytes, trusted: tuple[str, ...] = ()
+    stream: bytes, allowed: Allowed = NOTHING_MORE
 ) -> tuple[BaseEstimator, str | None]:
     """Load an estimator from a joblib stream; tell the scikit-learn version it was saved with."""
     try:
-        return guard(lambda: _load(stream, trusted))
+        return guard(lambda: _load(stream, allowed))
     except ModelRejectedError as error:
         if error.details.get("reason") == "global_not_allowed":
             _blame_version(stream)
         raise
 
 
-def _load(stream: bytes, trusted: tuple[str, ...]) -> tuple[BaseEstimator, str | None]:
-    root = parse(stream, load_policy(trusted).find)
+def _load(stream: bytes, allowed: Allowed) -> tuple[BaseEstimator, str | None]:
+    root = parse(stream, load_policy(allowed.names).find)
     version = judge_nodes(root)
     loaded = Construction().make(root)
     if not isinstance(loaded, BaseEstimator):

@@ -18,10 +18,12 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from webapp.errors import ModelRejectedError, ServiceUnavailableError
+from webapp.ml.loading.allowed import NOTHING_MORE, Allowed
 from webapp.ml.loading.judging import COMPILE, ENDED, JUDGE, STARTED
 from webapp.ml.loading.refusals import invalid, rejected
 from webapp.ml.loading.sandbox import CPU_SECONDS, MEMORY_BYTES
@@ -165,7 +167,7 @@ def judge(
     path: Path,
     *,
     max_features: int,
-    trusted: tuple[str, ...] = (),
+    allowed: Allowed = NOTHING_MORE,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Passport:
     """Load and try an uploaded file in a child; return its passport.
@@ -178,14 +180,14 @@ def judge(
     question = {
         "task": JUDGE,
         "max_features": max_features,
-        "trusted": trusted,
+        "allowed": asdict(allowed),
         "memory_bytes": memory_bytes,
         "cpu_seconds": CPU_SECONDS,
         "wall_seconds": WALL_SECONDS,
         "max_answer_bytes": MAX_ANSWER_BYTES,
     }
     try:
-        output, status = _ask_twice(_get(trusted), path, question)
+        output, status = _ask_twice(_get(allowed.names), path, question)
     except (OSError, ServerDiedError) as error:  # or no descriptor, process or memory is left
         logger.exception("The check of an upload cannot start")
         raise ServiceUnavailableError("uploaded models cannot be checked now") from error
@@ -197,7 +199,7 @@ def compile_model(
     passport: Passport,
     *,
     sample: bytes = b"",
-    trusted: tuple[str, ...] = (),
+    allowed: Allowed = NOTHING_MORE,
     memory_bytes: int = MEMORY_BYTES,
 ) -> tuple[Compilation, bytes]:
     """Compile an accepted file in a child and verify the result; return it with the graph.
@@ -208,7 +210,7 @@ def compile_model(
     """
     question = {
         "task": COMPILE,
-        "trusted": trusted,
+        "allowed": asdict(allowed),
         "memory_bytes": memory_bytes,
         "cpu_seconds": COMPILE_CPU_SECONDS,
         "wall_seconds": COMPILE_WALL_SECONDS,
@@ -218,7 +220,7 @@ def compile_model(
     facts = json.dumps(known).encode()
     started = time.monotonic()
     try:
-        output, status = _ask_twice(_get(trusted), path, question, facts)
+        output, status = _ask_twice(_get(allowed.names), path, question, facts)
         if status == 0:
             head, _, graph = output.partition(b"\n")
             return Compilation(**json.loads(head)), graph
