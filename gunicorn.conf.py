@@ -74,6 +74,11 @@ def on_starting(server: Any) -> None:
         logging.getLogger("webapp.ml.loading").warning(
             "Names trusted by the operator", extra={"details": {"names": settings.trusted_globals}}
         )
+    if settings.sklearn_versions:
+        logging.getLogger("webapp.ml.loading").warning(
+            "Versions of scikit-learn allowed by the operator",
+            extra={"details": {"versions": settings.sklearn_versions}},
+        )
     # A signal is lost on a new worker that does not listen yet: importing must not keep it long.
     import prometheus_client  # noqa: F401
 

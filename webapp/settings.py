@@ -15,6 +15,7 @@ PREFIX: Final = "PELLUCID_"
 MIN_SECRET_BYTES: Final = 32
 # Kubernetes sets such variables for a service that is named like the program.
 _SERVICE_LINK: Final = re.compile(r"PELLUCID_(SERVICE_|PORT)")
+MINOR_VERSION: Final = re.compile(r"(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})", re.ASCII)
 _UNITS: Final = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -75,6 +76,13 @@ def _choice(*allowed: str) -> Callable[[str], str]:
 
 def _names(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _minor_versions(value: str) -> tuple[str, ...]:
+    versions = _names(value)
+    if not all(map(MINOR_VERSION.fullmatch, versions)):
+        raise ValueError("minor versions, for example 1.7, 1.8")
+    return versions
 
 
 def _url(*schemes: str) -> Callable[[str], str]:
@@ -179,6 +187,12 @@ class Settings:
         "30", "a model that needs longer for a prediction or its load is stopped", _integer(1)
     )
     trusted_globals: tuple[str, ...] = _setting("", "further names a model may use", _names)
+    sklearn_versions: tuple[str, ...] = _setting(
+        "",
+        "further scikit-learn versions, as 1.7, 1.8, whose models are loaded: they may fail, or"
+        " predict otherwise than there",
+        _minor_versions,
+    )
     admin_email: str = _setting("", "e-mail of the first admin", shown="admin@localhost")
     admin_password: str = _setting(
         "", "password of the first admin", shown="generated", secret=True
@@ -279,7 +293,8 @@ def _read_secret(variable: str, path: Path) -> str:
 
 def _read_file(path: Path) -> dict[str, str]:
     try:
-        content = tomllib.loads(path.read_text())
+        # As written: 1.10 is no 1.1 where it means a version.
+        content = tomllib.loads(path.read_text(), parse_float=str)
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -9,7 +9,7 @@ from click.testing import Result
 from flask.testing import FlaskCliRunner
 
 from tests import estimators
-from tests.estimators import dumped
+from tests.estimators import dumped, saved_with
 from tests.unit.ml import hostile
 from tests.world import World
 from webapp.cli.models import models
@@ -43,6 +43,19 @@ def test_an_honest_file_is_described(served: World, file: Path) -> None:
     used = {each["name"]: each["role"] for each in found["names"]}
     assert used["sklearn.pipeline.Pipeline"] == "instance"
     assert used["numpy.dtype"] == "called"
+
+
+def test_a_file_of_an_allowed_version_is_allowed(
+    tmp_path: Path, database_url: str, served: World, file: Path
+) -> None:
+    file.write_bytes(saved_with("1.2.3", dumped(estimators.iris_pipeline)))
+    result = run(served, file)
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["refusals"][0]["reason"] == "wrong_sklearn_version"
+    allowing = World(tmp_path, database_url, sklearn_versions=("1.2",))
+    found = json.loads(run(allowing, file).stdout)
+    assert (found["verdict"], found["sklearn_version"]) == ("allowed", "1.2.3")
+    allowing.close()
 
 
 def test_every_name_that_is_not_allowed_is_told(served: World, file: Path) -> None:

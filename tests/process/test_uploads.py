@@ -15,8 +15,10 @@ GONE_SECONDS = 10
 HOUR = 3600
 
 
-def test_all_workers_share_one_judge_and_the_log_says_what_is_trusted(tmp_path: Path) -> None:
-    with running(tmp_path, workers=2, trusted_globals=TRUSTED) as server:
+def test_all_workers_share_one_judge_and_the_log_says_what_is_allowed(tmp_path: Path) -> None:
+    with running(
+        tmp_path, workers=2, trusted_globals=TRUSTED, sklearn_versions="1.2, 1.7"
+    ) as server:
         token = server.login()
         for number in range(6):
             uploaded = server.call(
@@ -32,6 +34,8 @@ def test_all_workers_share_one_judge_and_the_log_says_what_is_trusted(tmp_path: 
         (judge,) = server.judge_pids()
         (line,) = server.events(message="Names trusted by the operator")
         assert (line["level"], line["details"]) == ("WARNING", {"names": [TRUSTED]})
+        (line,) = server.events(message="Versions of scikit-learn allowed by the operator")
+        assert (line["level"], line["details"]) == ("WARNING", {"versions": ["1.2", "1.7"]})
         ready = requests.get(f"{server.base_url}/readyz", timeout=5).json()
         assert ready["sandbox"] in {"seccomp", "rlimits"}
     deadline = time.monotonic() + GONE_SECONDS

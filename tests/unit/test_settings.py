@@ -68,6 +68,10 @@ def test_postgresql_urls_name_the_driver_that_is_installed(tmp_path: Path) -> No
         ("REGISTRATION", "maybe", "one of open, closed"),
         ("DATABASE_URL", "mysql://root:hunter2@h/d", "begins with sqlite:"),
         ("JWT_SECRET_KEY", "hunter2", "at least 32 bytes"),
+        ("SKLEARN_VERSIONS", "1.7.2", "minor versions, for example 1.7, 1.8, not '1.7.2'"),
+        ("SKLEARN_VERSIONS", "1.7, 1.x", "minor versions"),
+        ("SKLEARN_VERSIONS", "1.07", "minor versions"),
+        ("SKLEARN_VERSIONS", "1.7 1.8", "minor versions"),
         ("WORKRES", "2", "did you mean PELLUCID_WORKERS?"),
         ("JWT_SECRET_KEY_FILE", "/nowhere/key", "cannot read"),
     ],
@@ -82,6 +86,23 @@ def test_a_wrong_value_is_named_and_a_secret_is_not_repeated(
     assert expected in message
     assert "\n" not in message
     assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('"1.7, 1.10"', ("1.7", "1.10")),
+        ('["1.7", "1.10"]', ("1.7", "1.10")),
+        ("[1.7, 1.10]", ("1.7", "1.10")),
+        ("1.10", ("1.10",)),
+        ('""', ()),
+    ],
+)
+def test_versions_are_read_as_they_are_written(
+    tmp_path: Path, content: str, expected: tuple[str, ...]
+) -> None:
+    (tmp_path / "settings.toml").write_text(f"sklearn_versions = {content}")
+    assert _load(tmp_path).sklearn_versions == expected
 
 
 @pytest.mark.parametrize("content", ["threads = ", "colour = 1", "threads = 'x'"])

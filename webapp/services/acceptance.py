@@ -1,6 +1,7 @@
 """Whether a version may be served: judged by this program, and not refused or quarantined.
 
-What was accepted by an older policy, or under another scikit-learn, is judged again first.
+What was accepted by an older policy, or under another scikit-learn, is judged again first. So is
+what came of a version of scikit-learn that the operator allowed, or did not, and now otherwise.
 """
 
 import dataclasses
@@ -21,11 +22,13 @@ from webapp.errors import (
 )
 from webapp.extensions import db
 from webapp.ml.loading import TERMS, Allowed, judge
+from webapp.ml.loading.allowed import minor
 from webapp.ml.passport import Passport
 from webapp.ml.store import ModelStore
 from webapp.settings import Settings
 
 State = Literal["ready", "quarantined", "rejected", "revalidate"]
+_ALLOWED, _REFUSED = "allowed", "refused"
 _REFERENCE: Final = re.compile(r"([0-9a-f-]{36})(?:@([0-9]{1,9}))?")
 
 
@@ -52,10 +55,13 @@ class Acceptance:
     def __init__(self, settings: Settings, store: ModelStore) -> None:
         self._settings = settings
         self._store = store
+        self._allowed = Allowed.by(settings)
 
     def find_stale(self) -> list[str]:
         """List the digests of what was last judged under other terms than today's."""
-        stale = select(ModelVersion.digest).where(ModelVersion.judged_under != TERMS)
+        known = db.session.scalars(select(ModelVersion.judged_under).distinct())
+        others = [terms for terms in known if not _hold(terms, self._allowed)]
+        stale = select(ModelVersion.digest).where(ModelVersion.judged_under.in_(others))
         return list(db.session.scalars(stale.distinct().order_by(ModelVersion.digest)))
 
     def find(self, reference: str | None = None) -> list[str]:
@@ -99,16 +105,36 @@ class Acceptance:
         return judge(
             self._store.path(digest),
             max_features=self._settings.max_features,
-            allowed=Allowed.by(self._settings),
+            allowed=self._allowed,
             memory_bytes=self._settings.check_memory_bytes,
         )
 
 
-def state_of(version: ModelVersion) -> State:
+def terms_of(verdict: Passport | ModelRejectedError) -> str:
+    """Write down what a verdict depends on: this program, and perhaps an allowance of a version."""
+    word, saved_with = _ALLOWED, ""
+    if isinstance(verdict, Passport):
+        if minor(verdict.sklearn_version) != minor(verdict.sklearn_version_here):
+            saved_with = verdict.sklearn_version
+    elif verdict.details["reason"] == "wrong_sklearn_version":
+        word, saved_with = _REFUSED, verdict.details["sklearn_version"]
+    return f"{TERMS}, {word} {minor(saved_with)}" if saved_with else TERMS
+
+
+def _hold(terms: str, allowed: Allowed) -> bool:
+    """Tell whether a verdict under these terms would be the same today."""
+    if terms == TERMS:
+        return True
+    program, _, allowance = terms.rpartition(", ")
+    word, _, version = allowance.partition(" ")
+    return program == TERMS and (word == _ALLOWED) == (version in allowed.sklearn_versions)
+
+
+def state_of(version: ModelVersion, allowed: Allowed) -> State:
     """Tell whether a version is served, and if not, what it waits for."""
     if version.state == "quarantined":
         return "quarantined"
-    if version.judged_under != TERMS:
+    if not _hold(version.judged_under, allowed):
         return "revalidate"
     return "rejected" if version.refusal else "ready"
 
@@ -125,7 +151,7 @@ def refuse_unless_ready(state: State, refusal: dict[str, Any] | None) -> None:
         raise ConflictError("this version is quarantined: it crashed or stalled a worker")
     if state == "revalidate":
         raise ServiceUnavailableError(
-            "this version was accepted by an older program and waits to be checked again; the"
+            "this version was accepted under other rules and waits to be checked again; the"
             " operator of the service does that with `flask models revalidate`"
         )
     if refusal:
@@ -148,7 +174,7 @@ def _tell(version: ModelVersion, error: AppError | None) -> Judged:
 
 
 def _record(version: ModelVersion, verdict: Passport | ModelRejectedError) -> None:
-    version.judged_under = TERMS
+    version.judged_under = terms_of(verdict)
     if isinstance(verdict, ModelRejectedError):
         version.refusal = {"reason": verdict.details["reason"], "message": verdict.message}
         return

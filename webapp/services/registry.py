@@ -31,11 +31,11 @@ from webapp.errors import (
 )
 from webapp.events.timing import log_performance
 from webapp.extensions import db
-from webapp.ml.loading import TERMS, Allowed, judge
+from webapp.ml.loading import Allowed, judge
 from webapp.ml.passport import Compilation, EngineName, Passport
 from webapp.ml.store import Incoming, ModelStore
 from webapp.remembered import Remembered
-from webapp.services.acceptance import State, refuse_unless_ready, state_of
+from webapp.services.acceptance import State, refuse_unless_ready, state_of, terms_of
 from webapp.services.quarantine import is_quarantining
 from webapp.services.tokens import Identity
 from webapp.settings import Settings
@@ -104,6 +104,7 @@ class Registry:
     def __init__(self, settings: Settings, store: ModelStore) -> None:
         self._settings = settings
         self._store = store
+        self._allowed = Allowed.by(settings)
         self._resolved: Remembered[tuple[str, str, str], ResolvedVersion] = Remembered(
             RESOLVED_CACHE_SECONDS
         )
@@ -134,7 +135,7 @@ class Registry:
         passport = judge(
             incoming.path,
             max_features=self._settings.max_features,
-            allowed=Allowed.by(self._settings),
+            allowed=self._allowed,
             memory_bytes=self._settings.check_memory_bytes,
         )
         with self._store.exclusive():
@@ -185,7 +186,7 @@ class Registry:
     def get_model(self, caller: Identity, reference: str) -> ModelInfo:
         """Get a model with its versions and their passports."""
         model = _get(caller, reference)
-        versions = [_version_info(version) for version in model.versions]
+        versions = [_version_info(version, self._allowed) for version in model.versions]
         return _info(model, versions)
 
     def list_versions(
@@ -201,7 +202,7 @@ class Registry:
             .limit(per_page)
             .offset((page - 1) * per_page)
         )
-        return [_version_info(version) for version in versions], total or 0
+        return [_version_info(version, self._allowed) for version in versions], total or 0
 
     def list_aliases(self, caller: Identity, reference: str) -> dict[str, int]:
         """Tell which version each alias of a model names; ``latest`` is there by itself."""
@@ -228,7 +229,7 @@ class Registry:
             model = _get_own(caller, reference)
             # The model's row makes two that set the same alias take turns.
             session.refresh(model, with_for_update=True)
-            _check_usable(model.id, version)
+            _check_usable(model.id, version, self._allowed)
             known = session.get(ModelAlias, (model.id, alias))
             before = known.version if known else None
             session.merge(ModelAlias(model_id=model.id, alias=alias, version=version))
@@ -402,7 +403,7 @@ class Registry:
                     digest=passport.sha256,
                     bytes=passport.bytes,
                     state="ready",
-                    judged_under=TERMS,
+                    judged_under=terms_of(passport),
                     passport=passport.to_dict(),
                     due=DueCompilation(sample=sample),
                 )
@@ -441,7 +442,7 @@ class Registry:
             model.name,
             version.version,
             version.digest,
-            state_of(version),
+            state_of(version, self._allowed),
             version.refusal,
             "onnx" if is_compiled and may_be_used else "sklearn",
             passport,
@@ -510,7 +511,7 @@ def _check_alias(alias: str) -> None:
         )
 
 
-def _check_usable(model_id: str, number: int) -> None:
+def _check_usable(model_id: str, number: int, allowed: Allowed) -> None:
     version = db.session.scalar(
         select(ModelVersion).where(
             ModelVersion.model_id == model_id, ModelVersion.version == number
@@ -518,7 +519,7 @@ def _check_usable(model_id: str, number: int) -> None:
     )
     if version is None:
         raise ModelNotFoundError("the model has no such version")
-    state = state_of(version)
+    state = state_of(version, allowed)
     if state in ("quarantined", "rejected"):
         raise ConflictError(f"this version is {state}: no alias may name it")
 
@@ -535,10 +536,10 @@ def _refuse_quarantined(digest: str) -> None:
         )
 
 
-def _version_info(version: ModelVersion) -> dict[str, Any]:
+def _version_info(version: ModelVersion, allowed: Allowed) -> dict[str, Any]:
     return {
         "version": version.version,
-        "state": state_of(version),
+        "state": state_of(version, allowed),
         "refusal": version.refusal,
         "bytes": version.bytes,
         "sha256": version.digest,

@@ -17,6 +17,7 @@ from webapp.db import schema
 from webapp.db.engine import MIGRATION_LOCK, create_file
 from webapp.db.tables import DueCompilation, ModelVersion
 from webapp.extensions import Base, db
+from webapp.ml.loading import Allowed
 from webapp.services.acceptance import state_of
 
 # As a program of the fifth migration left them.
@@ -80,7 +81,9 @@ def upgraded_app(empty_app: Flask) -> Flask:
 
 def test_versions_from_before_are_to_be_judged_again_after_an_upgrade(upgraded_app: Flask):
     with upgraded_app.app_context():
-        states = [state_of(version) for version in db.session.scalars(select(ModelVersion))]
+        states = [
+            state_of(version, Allowed()) for version in db.session.scalars(select(ModelVersion))
+        ]
     assert states == ["revalidate"] * 3
 
 

@@ -11,25 +11,30 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from tests import estimators
-from tests.estimators import dump, dumped
+from tests.estimators import dump, dumped, saved_with
 from tests.unit.ml import hostile
 from webapp.errors import ModelRejectedError
 from webapp.ml.graph import walk
 from webapp.ml.loading import Allowed, load_estimator
+from webapp.ml.loading.allowed import NOTHING_MORE, minor
 from webapp.ml.loading.examine import examine
 from webapp.ml.loading.policy import load_policy
 
 X, Y = load_iris(return_X_y=True)
 
 
-def refuse(data: bytes, reason: str) -> ModelRejectedError:
+OLD = saved_with("1.2.3", dumped(estimators.iris_pipeline))
+ALLOWED = Allowed(sklearn_versions=("1.1", "1.2"))
+
+
+def refuse(data: bytes, reason: str, allowed: Allowed = NOTHING_MORE) -> ModelRejectedError:
     """Check that a file is refused for a reason, and return the refusal."""
     with pytest.raises(ModelRejectedError) as caught:
-        examine(data, max_features=100)
+        examine(data, 100, allowed)
     assert caught.value.details["reason"] == reason, caught.value.message
     return caught.value
 
@@ -120,12 +125,46 @@ def test_a_trusted_name_that_is_not_there_is_an_error_at_the_start(name: str) ->
 
 
 def test_another_minor_version_of_scikit_learn_is_refused_by_name() -> None:
-    here = sklearn.__version__.encode()
-    data = dumped(estimators.iris_pipeline)
-    assert data.count(here) > 0
-    refusal = refuse(data.replace(here, b"1.2.3"), "wrong_sklearn_version")
-    assert "1.2.3" in refusal.message
-    assert refusal.details["sklearn_version_here"] == sklearn.__version__
+    here = sklearn.__version__
+    refusal = refuse(OLD, "wrong_sklearn_version")
+    assert refusal.message == (
+        f"the model was saved with scikit-learn 1.2.3, and {here} runs here; fit and save it again"
+        f" with scikit-learn {minor(here)}, or ask the operator to allow 1.2"
+    )
+    assert refusal.details["sklearn_version_here"] == here
+    odd = refuse(saved_with("1.x.3", dumped(estimators.iris_pipeline)), "wrong_sklearn_version")
+    assert "ask the operator" not in odd.message
+
+
+def test_a_version_that_the_operator_allows_is_loaded_and_predicts() -> None:
+    loaded: Any = load_estimator(OLD, ALLOWED)
+    assert np.array_equal(loaded.predict_proba(X), estimators.iris_pipeline().predict_proba(X))
+    assert examine(OLD, 100, ALLOWED).sklearn_version == "1.2.3"
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.20", "1", "2.2"])
+def test_only_the_very_version_that_is_allowed_is_loaded(version: str) -> None:
+    with pytest.raises(ModelRejectedError, match=r"allow 1\.2"):
+        load_estimator(OLD, Allowed(sklearn_versions=(version,)))
+
+
+def test_an_allowed_version_is_held_to_every_other_rule() -> None:
+    moved = OLD.replace(b"LogisticRegression", b"LogisticRegressioN")
+    refuse(moved, "global_not_allowed", ALLOWED)
+    broken = Ridge().fit(X, Y)
+    broken.coef_ = broken.coef_[:2]
+    refuse(saved_with("1.2.3", dump(broken)), "smoke_prediction_failed", ALLOWED)
+
+
+def test_of_several_versions_that_of_the_whole_model_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        Ridge, "__getstate__", lambda self: vars(self) | {"_sklearn_version": "1.2.3"}
+    )
+    mixed = dump(make_pipeline(StandardScaler(), Ridge()).fit(X, Y))
+    refuse(mixed, "wrong_sklearn_version")
+    assert examine(mixed, 100, ALLOWED).sklearn_version == sklearn.__version__
 
 
 def test_an_old_private_name_is_blamed_on_the_version() -> None:

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, normalize
 
-from tests.estimators import diabetes_ridge, dumped, iris_pipeline
+from tests.estimators import diabetes_ridge, dumped, iris_pipeline, saved_with
 from tests.world import World
 from webapp.cli.models import models
 from webapp.cli.service import prepare
@@ -209,6 +209,61 @@ def test_a_name_that_is_not_trusted_any_more_is_told(world: World) -> None:
     assert command(trusting, "revalidate").exit_code == 0
     assert trusting.predict("unit", X).status_code == 200
     trusting.close()
+
+
+def test_a_version_of_scikit_learn_that_is_not_allowed_any_more_waits_and_is_refused(
+    world: World,
+) -> None:
+    old = saved_with("1.2.3", dumped(iris_pipeline))
+    refused = world.upload("old", old)
+    assert (refused.status_code, refused.json["error"]) == (422, "ModelRejectedError")
+    assert refused.json["details"]["reason"] == "wrong_sklearn_version"
+    assert "ask the operator to allow 1.2" in refused.json["message"]
+
+    allowing = restarted(world, sklearn_versions=("1.2",))
+    model_id = allowing.upload("old", old).json["data"]["id"]
+    allowing.upload("new", dumped(iris_pipeline))
+    assert allowing.predict("old", IRIS).json["data"]["predictions"] == [0]
+    assert version_of(allowing, "old")["passport"]["sklearn_version"] == "1.2.3"
+    verified = command(allowing, "verify", model_id)
+    assert "served by ONNX Runtime" in verified.stdout, "the child that compiles loads it too"
+    assert command(allowing, "revalidate").exit_code == 0
+
+    wary = restarted(allowing)
+    waits = wary.predict("old", IRIS)
+    assert (waits.status_code, waits.json["error"]) == (503, "ServiceUnavailableError")
+    assert version_of(wary, "old")["state"] == "revalidate"
+    assert wary.predict("new", IRIS).status_code == 200, "it does not depend on the setting"
+    prepared = wary.app.test_cli_runner().invoke(prepare).stdout
+    wary.parts.registry.forget()
+    assert "1 model files are checked again" in prepared
+    assert "old@1 is rejected: the model was saved with scikit-learn 1.2.3" in prepared
+    refused = wary.predict("old", IRIS)
+    assert (refused.status_code, refused.json["details"]) == (
+        409,
+        {"reason": "wrong_sklearn_version"},
+    )
+    assert "checked again" not in wary.app.test_cli_runner().invoke(prepare).stdout
+
+    again = restarted(wary, sklearn_versions=("1.1", "1.2"))
+    assert version_of(again, "old")["state"] == "revalidate"
+    assert "old@1 is accepted" in again.app.test_cli_runner().invoke(prepare).stdout
+    again.parts.registry.forget()
+    assert again.predict("old", IRIS).status_code == 200
+    again.close()
+
+
+def test_a_worker_loads_no_version_that_is_not_allowed_whatever_was_recorded(world: World) -> None:
+    allowing = restarted(world, sklearn_versions=("1.2",))
+    allowing.upload("old", saved_with("1.2.3", dumped(iris_pipeline)))
+    with allowing.app.app_context():
+        db.session.query(ModelVersion).update({"judged_under": TERMS})
+        db.session.commit()
+    wary = restarted(allowing)
+    refused = wary.predict("old", IRIS)
+    assert (refused.status_code, refused.json["error"]) == (409, "ConflictError")
+    assert refused.json["details"] == {"reason": "wrong_sklearn_version"}
+    wary.close()
 
 
 def test_another_table_of_names_comes_with_another_version() -> None:

@@ -74,7 +74,7 @@ def inspect(data: bytes, allowed: Allowed = NOTHING_MORE) -> Inspection:
         found.protocol = stream[1]
         _count(root, found)
         _list_parts(root, found)
-        found.sklearn_version = judge_nodes(root)
+        found.sklearn_version = judge_nodes(root, allowed.sklearn_versions)
     except ModelRejectedError as error:
         # Of a name that is not allowed, what it is used for is no reason of its own.
         if not found.refusals:

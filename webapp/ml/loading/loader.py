@@ -39,13 +39,13 @@ def load_with_version(
         return guard(lambda: _load(stream, allowed))
     except ModelRejectedError as error:
         if error.details.get("reason") == "global_not_allowed":
-            _blame_version(stream)
+            _blame_version(stream, allowed)
         raise
 
 
 def _load(stream: bytes, allowed: Allowed) -> tuple[BaseEstimator, str | None]:
     root = parse(stream, load_policy(allowed.names).find)
-    version = judge_nodes(root)
+    version = judge_nodes(root, allowed.sklearn_versions)
     loaded = Construction().make(root)
     if not isinstance(loaded, BaseEstimator):
         raise rejected(
@@ -72,8 +72,8 @@ def guard(step: Callable[[], T]) -> T:
         raise invalid("it is damaged") from error
 
 
-def _blame_version(stream: bytes) -> None:
+def _blame_version(stream: bytes, allowed: Allowed) -> None:
     """Say so when a name is unknown only because another scikit-learn wrote the file."""
     found = _VERSION.search(stream)
     if found:
-        check_sklearn_version(found[1].decode("ascii", "replace"))
+        check_sklearn_version(found[1].decode("ascii", "replace"), allowed.sklearn_versions)

@@ -7,9 +7,11 @@ from typing import Any, Final
 
 import sklearn
 
+from webapp.ml.loading.allowed import minor
 from webapp.ml.loading.nodes import ATOMS, NO_STATE, Global, New, Node, Pairs, children
 from webapp.ml.loading.policy import FUNCTION_ATTRIBUTES, Role
 from webapp.ml.loading.refusals import demand, over_limit, rejected, show
+from webapp.settings import MINOR_VERSION
 
 MAX_DEPTH: Final = 60
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -19,21 +21,24 @@ _DEFAULTS: Final = {"positive"}
 _CHAINED: Final = ("sklearn.cluster._birch", "_CFNode"), ("sklearn.cluster._birch", "_CFSubcluster")
 
 
-def judge_nodes(root: Node) -> str | None:
+def judge_nodes(root: Node, sklearn_versions: tuple[str, ...] = ()) -> str | None:
     """Demand that nodes can become objects; return the scikit-learn version that saved them.
+
+    ``sklearn_versions`` are allowed besides the one that runs here. Of several, the outermost
+    object's is returned.
 
     Raises
     ------
     ModelRejectedError : a circle, too many levels, an odd attribute or another version
     """
     heights: dict[int, int] = {}
-    versions: set[str] = set()
+    versions: list[str] = []
     path: list[tuple[Node, Iterator[Node], list[int]]] = []
     on_path: set[int] = set()
 
     def enter(node: Node) -> None:
         if type(node) is New:
-            versions.update(_check_instance(node))
+            versions.extend(_check_instance(node, sklearn_versions))
         on_path.add(id(node))
         path.append((node, iter(children(node)), [0]))
 
@@ -61,14 +66,14 @@ def judge_nodes(root: Node) -> str | None:
             path.pop()
             if path:
                 path[-1][2].append(height)
-    return next(iter(versions), None)
+    return versions[0] if versions else None
 
 
 def _is_chained(node: Node) -> bool:
     return type(node) is New and (node.target.module, node.target.name) in _CHAINED
 
 
-def _check_instance(node: New) -> Iterator[str]:
+def _check_instance(node: New, sklearn_versions: tuple[str, ...]) -> Iterator[str]:
     """Check the attributes of an instance; yield the version it was saved with."""
     entry = node.target.entry
     demand(entry.role is not Role.REFUSED, "an instance of a name that is not allowed")
@@ -83,7 +88,7 @@ def _check_instance(node: New) -> Iterator[str]:
         demand(key not in forbidden, "an attribute that stands in for one of its class")
         if key == "_sklearn_version":
             demand(type(value) is str, "an odd scikit-learn version")
-            check_sklearn_version(value)
+            check_sklearn_version(value, sklearn_versions)
             yield value
         if type(value) is Global:
             _check_name_as_value(key, value)
@@ -110,15 +115,17 @@ def _own_names(cls: Any) -> frozenset[str]:
     return frozenset(name for base in cls.__mro__ for name in vars(base)) - _DEFAULTS
 
 
-def check_sklearn_version(version: str) -> None:
+def check_sklearn_version(version: str, allowed: tuple[str, ...]) -> None:
     """Refuse a file of another minor version, whose private attributes differ."""
-    if version.split(".")[:2] != sklearn.__version__.split(".")[:2]:
-        wanted = ".".join(sklearn.__version__.split(".")[:2])
+    saved_with, here = minor(version), minor(sklearn.__version__)
+    if saved_with not in (here, *allowed):
         shown = show(version)[:20]
+        is_version = MINOR_VERSION.fullmatch(saved_with) is not None
+        way_out = f", or ask the operator to allow {saved_with}" if is_version else ""
         raise rejected(
             "wrong_sklearn_version",
             f"the model was saved with scikit-learn {shown}, and {sklearn.__version__} runs"
-            f" here; fit and save it again with scikit-learn {wanted}",
+            f" here; fit and save it again with scikit-learn {here}{way_out}",
             sklearn_version=shown,
             sklearn_version_here=sklearn.__version__,
         )
