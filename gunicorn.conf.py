@@ -38,7 +38,7 @@ control_socket_disable = True
 
 
 def post_worker_init(worker: Any) -> None:
-    """Record why others died, go on with what they compiled, sweep up, watch the time.
+    """Record why others died, tell what waits, go on with what they compiled, sweep up, watch.
 
     What was loaded is left out of garbage collections.
     """
@@ -48,6 +48,8 @@ def post_worker_init(worker: Any) -> None:
     with worker.wsgi.app_context():
         for death in worker.deaths:
             parts().quarantine.record(death)
+        if worker.is_first:
+            parts().acceptance.warn_of_stale()
         parts().compilations.wake()
         upkeep.start(parts().store)
     worker.attempts.watch(settings.model_seconds)
@@ -62,6 +64,7 @@ def on_starting(server: Any) -> None:
     from webapp.ml.loading.policy import load_policy
 
     server.deaths = []
+    server.has_workers = False
     problem = check_before_start(settings)
     if problem is not None:
         configuration.exit_with(problem)
@@ -89,6 +92,11 @@ def on_starting(server: Any) -> None:
         file.unlink()
 
 
+def on_reload(server: Any) -> None:
+    """Let the first of the new workers tell what the new settings have wait."""
+    server.has_workers = False
+
+
 def pre_fork(server: Any, worker: Any) -> None:
     """Give the worker the lowest slot that no living worker has, its notes, and what to record."""
     from webapp.ml.attempts import Attempts
@@ -98,6 +106,7 @@ def pre_fork(server: Any, worker: Any) -> None:
     worker.attempts = Attempts(settings.threads)
     # The master has no connection to the database, so whoever replaces a dead worker tells it.
     worker.deaths, server.deaths = server.deaths, []
+    worker.is_first, server.has_workers = not server.has_workers, True
 
 
 def post_fork(server: Any, worker: Any) -> None:

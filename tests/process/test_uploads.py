@@ -2,17 +2,29 @@
 
 import io
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import requests
 
 from tests.estimators import dumped, iris_pipeline
-from tests.process.server import Server, running
+from tests.process.server import Event, Server, running
 
 TRUSTED = "fractions.Fraction"
-GONE_SECONDS = 10
+WAITING = "Models wait to be checked again: run `flask models revalidate`"
+GONE_SECONDS = LINE_SECONDS = 10
 HOUR = 3600
+
+
+def wait_for(server: Server, count: int, message: str) -> list[Event]:
+    """Wait until a server has written so many lines with a message."""
+    deadline = time.monotonic() + LINE_SECONDS
+    while len(lines := server.events(message=message)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return lines
 
 
 def test_all_workers_share_one_judge_and_the_log_says_what_is_allowed(tmp_path: Path) -> None:
@@ -55,12 +67,32 @@ def test_a_server_sweeps_up_what_uploads_before_it_left(tmp_path: Path) -> None:
         os.utime(path, (time.time() - age,) * 2)
     server.start()
     try:
-        deadline = time.monotonic() + GONE_SECONDS
-        while not (swept := server.events(message="Swept the model store")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert swept[0]["details"] == {"uploads": 1}
+        (swept,) = wait_for(server, 1, "Swept the model store")
+        assert swept["details"] == {"uploads": 1}
         assert not torn.exists()
         assert under_way.exists()
     finally:
         server.stop()
+
+
+def test_a_start_and_a_reload_say_once_that_models_wait(tmp_path: Path) -> None:
+    with running(tmp_path, workers=2, engine="sklearn") as server:
+        uploaded = server.call(
+            "POST",
+            "models/upload",
+            server.login(),
+            files={"file": io.BytesIO(dumped(iris_pipeline))},
+            data={"name": "iris"},
+        )
+        assert uploaded.status_code == 201
+        server.stop()
+        assert not server.events(message=WAITING)
+        with closing(sqlite3.connect(server.instance_path / "pellucid.db")) as database, database:
+            database.execute("UPDATE model_versions SET judged_under = 'an older policy'")
+        server.start()
+        (line,) = wait_for(server, 1, WAITING)
+        assert (line["level"], line["details"]) == ("WARNING", {"versions": 1})
+        server.kill(*server.worker_pids())
+        server.reload()
+        wait_for(server, 2, WAITING)
+    assert len(server.events(message=WAITING)) == 2, "a worker in another's place says nothing"

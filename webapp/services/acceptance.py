@@ -5,11 +5,13 @@ what came of a version of scikit-learn that the operator allowed, or did not, an
 """
 
 import dataclasses
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from webapp.db.engine import write_transaction
 from webapp.db.tables import DueCompilation, ModelVersion
@@ -26,6 +28,8 @@ from webapp.ml.loading.allowed import minor
 from webapp.ml.passport import Passport
 from webapp.ml.store import ModelStore
 from webapp.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 State = Literal["ready", "quarantined", "rejected", "revalidate"]
 _ALLOWED, _REFUSED = "allowed", "refused"
@@ -59,10 +63,23 @@ class Acceptance:
 
     def find_stale(self) -> list[str]:
         """List the digests of what was last judged under other terms than today's."""
-        known = db.session.scalars(select(ModelVersion.judged_under).distinct())
-        others = [terms for terms in known if not _hold(terms, self._allowed)]
-        stale = select(ModelVersion.digest).where(ModelVersion.judged_under.in_(others))
+        stale = select(ModelVersion.digest).where(self._is_stale())
         return list(db.session.scalars(stale.distinct().order_by(ModelVersion.digest)))
+
+    def warn_of_stale(self) -> None:
+        """Say that versions wait, and for what: at a start, nobody may have asked for them yet."""
+        try:
+            count = db.session.scalar(
+                select(func.count()).where(self._is_stale(), ModelVersion.state != "quarantined")
+            )
+        except SQLAlchemyError:  # that may pass, and is no reason for a worker not to start
+            logger.exception("Looking for models that wait to be checked again failed")
+            return
+        if count:
+            logger.warning(
+                "Models wait to be checked again: run `flask models revalidate`",
+                extra={"details": {"versions": count}},
+            )
 
     def find(self, reference: str | None = None) -> list[str]:
         """List the digests of all versions, or of what ``ID`` or ``ID@VERSION`` names.
@@ -99,6 +116,11 @@ class Acceptance:
                 _record(version, verdict)
             refusal = verdict if isinstance(verdict, ModelRejectedError) else None
             return [_tell(version, refusal) for version in versions]
+
+    def _is_stale(self) -> ColumnElement[bool]:
+        known = db.session.scalars(select(ModelVersion.judged_under).distinct())
+        others = [terms for terms in known if not _hold(terms, self._allowed)]
+        return ModelVersion.judged_under.in_(others)
 
     def _judge(self, digest: str) -> Passport:
         self._store.read(digest)  # or it is missing, or not what was uploaded

@@ -104,6 +104,21 @@ def test_preparing_judges_it_again_and_it_is_served(aged: World) -> None:
     assert "checked again" not in again.stdout
 
 
+def test_a_start_says_how_many_versions_wait(aged: World) -> None:
+    with aged.app.app_context():
+        aged.parts.acceptance.warn_of_stale()
+        (line,) = aged.events(logger="webapp.services.acceptance")
+        assert (line["level"], line["details"]) == ("WARNING", {"versions": 2})
+        assert "flask models revalidate" in line["message"]
+        command(aged, "revalidate")
+        aged.parts.acceptance.warn_of_stale()
+        assert len(aged.events(logger="webapp.services.acceptance")) == 1, "none waits now"
+        with db.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE model_versions RENAME TO elsewhere")
+        aged.parts.acceptance.warn_of_stale()
+        assert aged.events(logger="webapp.services.acceptance")[1]["level"] == "ERROR"
+
+
 def test_one_model_can_be_judged_alone(aged: World) -> None:
     model_id = aged.call("GET", "models/iris", aged.owner).json["data"]["id"]
     result = command(aged, "revalidate", f"{model_id}@1")
