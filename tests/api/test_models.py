@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from tests.estimators import diabetes_ridge, dump, iris_pipeline
+from tests.estimators import diabetes_ridge, dump, dumped, iris_pipeline
 from tests.world import World
 
 ROW = [5.1, 3.5, 1.4, 0.2]
@@ -207,12 +207,33 @@ def test_an_upload_that_does_not_match_is_refused(
     assert says in response.json["message"]
 
 
-def test_a_model_whose_file_changed_on_disk_is_never_served(world: World) -> None:
-    passport = world.upload("iris", iris_pipeline()).json["data"]["passport"]
-    world.parts.store.path(passport["sha256"]).write_bytes(dump(diabetes_ridge()))
-    response = world.predict("iris", [ROW])
-    assert response.status_code == 500
-    assert response.json["error"] == "ModelLoadError"
-    assert str(world.parts.store.root) not in response.get_data(as_text=True)
-    (failed,) = world.events(response, event_type="model_load_failed")
-    assert failed["level"] == "ERROR"
+@pytest.mark.parametrize(
+    ("on_disk", "says"),
+    [
+        (None, "is missing"),
+        (b"", "is not the one that was stored"),
+        (dumped(iris_pipeline)[:-1], "is not the one that was stored"),
+        (dumped(diabetes_ridge), "is not the one that was stored"),
+    ],
+)
+def test_a_model_whose_file_is_not_the_one_stored_is_not_served_until_it_is(
+    world: World, on_disk: bytes | None, says: str
+) -> None:
+    uploaded = world.upload("iris", dumped(iris_pipeline)).json["data"]
+    digest = uploaded["passport"]["sha256"]
+    path = world.parts.store.path(digest)
+    path.unlink()
+    if on_disk is not None:
+        path.write_bytes(on_disk)
+    for _ in range(2):
+        response = world.predict("iris", [ROW])
+        assert (response.status_code, response.json["error"]) == (500, "ModelLoadError")
+        assert response.json["message"] == f"the stored file of this model {says}"
+        (failed,) = world.events(response, event_type="model_load_failed")
+        assert (failed["level"], failed["reason"]) == ("ERROR", response.json["message"])
+        assert (failed["model_id"], failed["digest"]) == (uploaded["id"], digest)
+    assert not world.events(event_type="model_loaded")
+    path.write_bytes(dumped(iris_pipeline))
+    assert world.predict("iris", [ROW]).status_code == 200
+    (loaded,) = world.events(event_type="model_loaded")
+    assert loaded["digest"] == digest

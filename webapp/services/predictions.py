@@ -106,7 +106,11 @@ class Predictions:
     @log_performance("model_loading")
     def _load(self, version: ResolvedVersion) -> Predictor:
         started = time.perf_counter()
-        about = {"model_id": version.model_id, "model_version": version.version}
+        about = {
+            "model_id": version.model_id,
+            "model_version": version.version,
+            "digest": version.digest,
+        }
         try:
             data = self._store.read(version.digest)
             with attempts.note(version.digest):
@@ -120,7 +124,7 @@ class Predictions:
             if isinstance(error, ModelRejectedError):
                 # The settings may have changed since it was judged, as what the operator trusts.
                 raise no_longer_accepted(error.message, error.details["reason"]) from error
-            raise ModelLoadError("the model cannot be loaded any more") from error
+            raise
         duration = time.perf_counter() - started
         metrics.MODEL_LOAD_SECONDS.labels("success").observe(duration)
         logger.info(
