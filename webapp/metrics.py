@@ -18,6 +18,9 @@ from prometheus_client import (
 
 MULTIPROC_DIR: Final = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 _slot = "main"
+# The library's lock, too. A finaliser may log, and so count, in the middle of counting: it must not
+# wait for itself.
+_counting: Final = RLock()
 
 
 def use_slot(slot: int) -> None:
@@ -28,6 +31,7 @@ def use_slot(slot: int) -> None:
     """
     global _slot
     _slot = str(slot)
+    list(LOG_RECORDS_DROPPED.collect())  # being read, the library's values move to the new files
 
 
 class ReservedDict(mmap_dict.MmapedDict):
@@ -68,12 +72,21 @@ class ReservedDict(mmap_dict.MmapedDict):
         super()._init_value(key)  # type: ignore[no-untyped-call]
 
 
-# A finaliser may log, and so count, in the middle of counting: it must not wait for itself.
-values.Lock = RLock  # type: ignore[attr-defined,assignment]  # not typed to be replaced
+values.Lock = lambda: _counting  # type: ignore[attr-defined,assignment,return-value]
 values.MmapedDict = ReservedDict  # type: ignore[attr-defined]
 if MULTIPROC_DIR:
-    # Chosen before the first metric exists; the library's default is the pid.
-    values.ValueClass = values.MultiProcessValue(lambda: _slot)  # type: ignore[no-untyped-call]
+
+    class SlotValue(values.MultiProcessValue(lambda: _slot)):  # type: ignore[misc]
+        """The library's mapped value, which does not ask at each change whose files these are."""
+
+        def inc(self, amount: float) -> None:
+            """Add to the value, in memory and in the file."""
+            with _counting:
+                self._value += amount
+                self._file.write_value(self._key, self._value, 0.0)
+
+    # Chosen before the first metric exists; the library's default goes by pid.
+    values.ValueClass = SlotValue
 
 REQUEST_SECONDS: Final = Histogram(
     "http_server_request_duration_seconds",

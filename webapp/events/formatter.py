@@ -15,6 +15,7 @@ import orjson
 from pythonjsonlogger.core import RESERVED_ATTRS, BaseJsonFormatter
 
 from webapp.events import canonical, redact, schema, strict
+from webapp.events.lines import FrequentRecord
 
 # A library's `extra` must not overwrite who wrote the line, and when.
 _OURS: Final = {"timestamp", "level", "logger", "line", "host", "pid", "seq"}
@@ -22,6 +23,9 @@ _RESERVED: Final = frozenset({*RESERVED_ATTRS, "message", "asctime", "taskName",
 # `extra` comes after what every record has, so a line need not look at those again.
 _PLAIN_ATTRIBUTES: Final = len(logging.makeLogRecord({}).__dict__)
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
+# Time, level, message and type begin each line. The first is never the same, and all four are the
+# program's own words where a record comes from a `FrequentLine`.
+_CHOSEN_FACTS: Final = 4
 _MAX_BYTES: Final = strict.MAX_LINE_BYTES - strict.SEQ_BYTES
 Fields = dict[str, Any]
 
@@ -68,8 +72,8 @@ class JsonFormatter(BaseJsonFormatter):
             except TypeError:
                 pass  # a value that orjson refuses, or an origin that cannot be remembered
             else:
-                # The first of the facts is the time, which is never the same.
-                texts = islice(facts.items(), 1, None)
+                chosen = _CHOSEN_FACTS if type(record) is FrequentRecord else 1
+                texts = islice(facts.items(), chosen, None)
                 if len(line) <= _MAX_BYTES and not redact.may_hold_secrets(texts, first):
                     return line
         context = event.context if event is not None else {}
@@ -84,9 +88,12 @@ class JsonFormatter(BaseJsonFormatter):
             "message": _message(record),
             "event_type": schema.LOG,
         }
-        for name, value in islice(record.__dict__.items(), _PLAIN_ATTRIBUTES, None):
-            if name not in _RESERVED and name not in context:
-                facts[name] = value
+        if type(record) is FrequentRecord and context.keys().isdisjoint(record.facts):
+            facts |= record.facts
+        else:
+            for name, value in islice(record.__dict__.items(), _PLAIN_ATTRIBUTES, None):
+                if name not in _RESERVED and name not in context:
+                    facts[name] = value
         if record.exc_info and record.exc_info[0] is not None:
             facts.update(describe_exception(record.exc_info[1]))
         elif record.exc_text:
@@ -99,7 +106,7 @@ class JsonFormatter(BaseJsonFormatter):
         if second != known:
             prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = (second, prefix)
-        return f"{prefix}.{int((created - second) * 1e6):06d}Z"
+        return "%s.%06dZ" % (prefix, (created - second) * 1e6)  # noqa: UP031 - a third cheaper
 
 
 def describe_exception(exception: BaseException | None) -> dict[str, str]:

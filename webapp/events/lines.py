@@ -9,6 +9,13 @@ _LEVELS: Final = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 _LEVEL_NAMES: Final = {level: logging.getLevelName(level) for level in _LEVELS}
 
 
+class FrequentRecord(logging.LogRecord):
+    """A record that also has its facts apart, for who need not look for them among the rest."""
+
+    __slots__ = ("facts",)
+    facts: dict[str, Any]
+
+
 class FrequentLine:
     """Hands records to a logger, as its methods would.
 
@@ -36,14 +43,16 @@ class FrequentLine:
         exception: BaseException | None = None,
     ) -> None:
         """Write the line with these facts."""
-        record = logging.LogRecord.__new__(logging.LogRecord)
-        record.__dict__ = {
-            **self._attributes,
-            "levelno": level,
-            "levelname": _LEVEL_NAMES[level],
-            "msg": message,
-            "created": time.time(),
-            "exc_info": exception and (type(exception), exception, exception.__traceback__),
-            **facts,
-        }
-        self._logger.handle(record)
+        record = FrequentRecord.__new__(FrequentRecord)
+        attributes = self._attributes.copy()  # half the price of a new dict of all these
+        attributes["levelno"] = level
+        attributes["levelname"] = _LEVEL_NAMES[level]
+        attributes["msg"] = message
+        attributes["created"] = time.time()
+        if exception is not None:
+            attributes["exc_info"] = (type(exception), exception, exception.__traceback__)
+        attributes.update(facts)
+        record.__dict__ = attributes
+        record.facts = facts
+        # Not `handle`: these loggers have no filters, and are not disabled.
+        self._logger.callHandlers(record)

@@ -26,19 +26,14 @@ class FlightRecorder(logging.Handler):
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Handle one record; there is nothing to filter and nothing to lock."""
-        self.emit(record)
-        return True
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write, hold or forget one record."""
+        """Write, hold or forget one record; there is nothing to filter and nothing to lock."""
         event = canonical.current()
         if record.levelno < self._threshold:
             if event is None:
-                return
+                return False
             if not event.released:
                 event.held.append(_settled(record))
-                return
+                return False
         if event is None:
             self._file.emit_together((record,))
         elif not event.finished and _is_followed(record):
@@ -49,6 +44,7 @@ class FlightRecorder(logging.Handler):
             self._file.emit_together((record,))
         if self._copy is not None:
             self._copy.emit(record)
+        return True
 
 
 def _is_followed(record: logging.LogRecord) -> bool:

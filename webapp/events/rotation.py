@@ -85,7 +85,7 @@ class SharedRotatingHandler(logging.Handler):
     def emit_together(self, records: Sequence[logging.LogRecord]) -> None:
         """Write records that are ready together, as lines that follow each other."""
         lines = [(self._json.line(record), record.levelname) for record in records]
-        late: list[tuple[Lines, bool, bool]] = []
+        late: Sequence[tuple[Lines, bool, bool]] = ()
         with self._mutex:
             if self._writing:
                 # This very thread is in the middle of a write, and a finaliser or a signal
@@ -95,9 +95,8 @@ class SharedRotatingHandler(logging.Handler):
             self._writing = True
             try:
                 kept, rotated = self._write(lines)
-                while self._waiting:
-                    another = self._waiting.popleft()
-                    late.append((another, *self._write(another)))
+                if self._waiting:
+                    late = self._write_waiting()
             finally:
                 self._writing = False
         try:
@@ -106,6 +105,13 @@ class SharedRotatingHandler(logging.Handler):
                 self._tell(*written)
         except Exception:  # a callback's failure is not the caller's
             streams.write_if_room(streams.STDERR, traceback.format_exc().encode())
+
+    def _write_waiting(self) -> list[tuple[Lines, bool, bool]]:
+        late = []
+        while self._waiting:
+            lines = self._waiting.popleft()
+            late.append((lines, *self._write(lines)))
+        return late
 
     def _tell(self, lines: Lines, kept: bool, rotated: bool) -> None:
         tell = self._on_written if kept else self._on_dropped
@@ -165,7 +171,7 @@ class SharedRotatingHandler(logging.Handler):
         """Put lines on lines of their own; return the size of the file."""
         size = self._lock_current()
         try:
-            if size not in (0, self._end) and self._ends_torn(size):
+            if size != self._end and size and self._ends_torn(size):
                 data = _NEWLINE + data
             self._put(data)
             begin = self._end - len(data)

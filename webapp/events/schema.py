@@ -58,7 +58,12 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("predict_duration", "DOUBLE", "request_completed", "seconds in the estimator"),
     Field("model_load_duration", "DOUBLE", "request_completed", "seconds loading the model"),
     Field("cache_hit", "BOOLEAN", "request_completed", "the model was already loaded"),
-    Field("digest", "VARCHAR", "model_loaded, model_load_failed, model_struck …", "SHA-256 of the artifact"),
+    Field(
+        "digest",
+        "VARCHAR",
+        "model_loaded, model_load_failed, model_struck …",
+        "SHA-256 of the artifact",
+    ),
     Field("strikes", "DOUBLE", "model_struck, model_quarantined", "its strikes; two quarantine it"),
     Field("engine", "VARCHAR", "prediction, model_loaded", "what ran the model"),
     Field("bytes", "BIGINT", "model_loaded", "size of the artifact"),

@@ -47,9 +47,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     def copy_status(response: Response) -> Response:
         event = current_event(slow_seconds)
         event.facts["status_code"] = response.status_code
-        length = response.headers.get("Content-Length", type=int)
+        length = response.headers.get("Content-Length")
         if length is not None:  # set with the body, by werkzeug
-            event.facts["response_bytes"] = length
+            event.facts["response_bytes"] = int(length)
         response.headers.add("X-Request-ID", event.context["request_id"])
         return response
 
@@ -110,11 +110,13 @@ def _request() -> Request:
 
 def _new_event(req: Request, slow_seconds: float) -> canonical.RequestEvent:
     environ = req.environ
-    sent_id = environ.get("HTTP_X_REQUEST_ID", "")
+    sent_id = environ.get("HTTP_X_REQUEST_ID")
     rule = req.url_rule
     route = rule.rule if rule is not None else schema.UNMATCHED
     context: dict[str, Any] = {
-        "request_id": sent_id if _REQUEST_ID.fullmatch(sent_id) else str(uuid_utils.uuid7()),
+        "request_id": (
+            sent_id if sent_id and _REQUEST_ID.fullmatch(sent_id) else str(uuid_utils.uuid7())
+        ),
         "method": environ["REQUEST_METHOD"],
         "path": req.path,
         "route": route,
