@@ -1,6 +1,7 @@
 """Accounts and tokens, as a client meets them."""
 
 import datetime
+import secrets
 from typing import Any
 
 import jwt
@@ -122,6 +123,43 @@ def test_an_expired_token_is_refused(world: World) -> None:
     assert "expired" in response.json["message"]
 
 
+@pytest.mark.parametrize("claim", ["aud", "exp", "iat", "iss", "jti", "sid", "sub"])
+def test_a_token_without_a_claim_is_refused(world: World, claim: str) -> None:
+    assert world.call("GET", "auth/me", world.owner).status_code == 200
+    claims = {name: value for name, value in _claims(world).items() if name != claim}
+    token = jwt.encode(claims, world.settings.jwt_secret_key, "HS256")
+    _assert_unauthorized(world, world.call("GET", "auth/me", headers=_bearer(token)))
+
+
+@pytest.mark.parametrize(
+    ("late", "status"),
+    [({"exp": -20}, 200), ({"exp": -40}, 401), ({"iat": 20}, 200), ({"nbf": 40}, 401)],
+)
+def test_clocks_may_differ_by_half_a_minute(
+    world: World, late: dict[str, int], status: int
+) -> None:
+    times = {name: _now().timestamp() + seconds for name, seconds in late.items()}
+    token = jwt.encode(_claims(world, **times), world.settings.jwt_secret_key, "HS256")
+    assert world.call("GET", "auth/me", headers=_bearer(token)).status_code == status
+
+
+@pytest.mark.parametrize(("key", "status"), [(None, 200), ("k" * 32, 401)])
+def test_no_header_of_a_token_says_how_it_is_checked(
+    world: World, key: str | None, status: int
+) -> None:
+    address = "http://127.0.0.1:1/keys"
+    jwk = {"kty": "oct", "k": "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s"}
+    headers = {"kid": "../../dev/null", "jku": address, "x5u": address, "jwk": jwk}
+    token = jwt.encode(_claims(world), key or world.settings.jwt_secret_key, "HS256", headers)
+    assert world.call("GET", "auth/me", headers=_bearer(token)).status_code == status
+
+
+def test_a_token_with_a_critical_header_is_refused(world: World) -> None:
+    headers = {"crit": ["http://example.com/odd"], "http://example.com/odd": True}
+    token = jwt.encode(_claims(world), world.settings.jwt_secret_key, "HS256", headers)
+    _assert_unauthorized(world, world.call("GET", "auth/me", headers=_bearer(token)))
+
+
 @pytest.mark.parametrize(
     "change", [{"iss": "other"}, {"aud": "other"}, {"sub": 1}, {"sub": "nobody"}]
 )
@@ -176,7 +214,7 @@ def _now() -> datetime.datetime:
 
 def _claims(world: World, **change: Any) -> dict[str, Any]:
     claims = jwt.decode(world.owner.access_token, options={"verify_signature": False})
-    return {**claims, "jti": "another", **change}
+    return {**claims, "jti": secrets.token_hex(), **change}
 
 
 def _assert_unauthorized(world: World, response: Any) -> None:

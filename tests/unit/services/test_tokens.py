@@ -107,9 +107,10 @@ def test_a_token_of_another_kind_is_not_decoded(
         decode_token(jwt.encode(claims, key, algorithm=algorithm))
 
 
-@pytest.mark.parametrize("missing", ["jti", "sid", "iat", "sub"])
+@pytest.mark.parametrize("missing", ["jti", "sid", "iat", "sub", "exp"])
 def test_a_token_without_one_of_our_claims_is_refused(ada: User, missing: str):
     access, _ = claims_of(tokens.issue_pair(ada))
+    assert is_accepted(access), "and so it is remembered by its jti"
     del access[missing]
 
     with pytest.raises(AuthenticationError, match="lacks a claim"):
