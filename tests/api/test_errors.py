@@ -228,8 +228,17 @@ def test_a_request_id_that_will_not_do_is_replaced(world: World, sent: str) -> N
 
 def test_a_host_that_is_not_allowed_is_refused(database_url: str, tmp_path: Any) -> None:
     strict = World(tmp_path, database_url, allowed_hosts=("pellucid.example",))
-    refused = strict.client.get("/healthz", headers={"Host": "evil.example"})
-    assert refused.status_code == 400
-    assert refused.json["success"] is False
+    for path in (
+        "/healthz",
+        "/static/docs.js",
+        "/api/v1/docs",
+        "/admin/",
+        "/admin/login",
+        "/nothing",
+    ):
+        refused = strict.client.get(path, headers={"Host": "evil.example"})
+        assert refused.status_code == 400, path
+        assert refused.json["success"] is False
+        assert "evil" not in refused.get_data(as_text=True)
     assert strict.client.get("/healthz", headers={"Host": "pellucid.example"}).status_code == 200
     strict.close()

@@ -5,7 +5,7 @@ from typing import Any, Final
 from flask import Flask, Response, jsonify, make_response, render_template, request
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, SecurityError
 from werkzeug.wrappers import Response as BaseResponse
 
 from webapp.errors import AppError, ServiceUnavailableError
@@ -46,7 +46,9 @@ def failure(
     event = current_event()
     event.annotate(error=error, reason=reason or message)
     request_id = event.context["request_id"]
-    if request.path.startswith("/admin/"):
+    # A page has addresses in it, and under a host that is not ours there are none to write.
+    is_foreign = isinstance(request.routing_exception, SecurityError)
+    if request.path.startswith("/admin/") and not is_foreign:
         said = {"status": status, "message": message, "request_id": request_id}
         return make_response(render_template("admin/error.html", **said), status)
     response = jsonify(_body(status, error, message, details or {}, request_id))
@@ -106,6 +108,8 @@ def _message(error: HTTPException) -> str:
         return "the body is larger than this route accepts"
     if error.code == 404:
         return "there is nothing at this address"  # not repeated: it may hold a secret
+    if isinstance(error, SecurityError):
+        return "no such host is answered here"  # not repeated either
     return error.description or error.name
 
 

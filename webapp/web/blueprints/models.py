@@ -188,4 +188,5 @@ def download(model_id: str) -> Response:
         download_name=f"{version.name}-{version.version}.joblib",
     )
     response.headers["X-Content-SHA256"] = version.digest
+    response.headers["Cache-Control"] = "no-store"  # not what send_file says
     return finish_with_stream(response)

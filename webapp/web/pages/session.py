@@ -78,12 +78,13 @@ def _read_claims() -> tuple[Claims | None, bool]:
     """Read the access cookie, else the refresh cookie; tell whether it was the second."""
     for refresh in (False, True):
         try:
-            verify_jwt_in_request(refresh=refresh, locations=["cookies"])
+            verified = verify_jwt_in_request(refresh=refresh, locations=["cookies"])
         except CSRFError:
             raise PermissionDeniedError(
                 "this form is not from this session; go back, reload the page and try again"
             ) from None
         except (JWTExtendedException, PyJWTError):
             continue  # missing, expired or forged: whoever it is has to sign in
-        return get_jwt(), refresh
+        if verified:  # of OPTIONS, the library looks at nothing
+            return verified[1], refresh
     return None, False

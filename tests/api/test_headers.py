@@ -1,0 +1,94 @@
+"""Headers that a browser heeds, on answers of every kind."""
+
+import pytest
+from werkzeug.test import TestResponse
+
+from tests.world import World
+
+EXPECTED = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        " connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def check(response: TestResponse, cache_control: str = "no-store") -> None:
+    """Check the headers of an answer, each there once."""
+    for name, value in {**EXPECTED, "Cache-Control": cache_control}.items():
+        assert response.headers.getlist(name) == [value], name
+    assert len(response.headers.getlist("X-Request-ID")) == 1
+    assert "Access-Control" not in str(response.headers)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "models", 200),
+        ("HEAD", "models", 200),
+        ("OPTIONS", "models", 200),
+        ("TRACE", "models", 405),
+        ("GET", "models/nothing", 404),
+        ("POST", "predictions/predict", 415),
+        ("GET", "models/iris/download", 200),
+        ("HEAD", "models/iris/download", 200),
+        ("GET", "docs", 200),
+        ("GET", "openapi.json", 200),
+        ("GET", "//healthz", 200),
+        ("GET", "//readyz", 200),
+        ("GET", "//metrics", 200),
+        ("GET", "//v2/models/iris", 200),
+        ("GET", "//v1/models/iris", 200),
+        ("GET", "//invocations/iris", 405),
+        ("GET", "//nothing", 404),
+        ("OPTIONS", "//nothing", 404),
+        ("GET", "//static/nothing.js", 404),
+        ("GET", "//admin", 308),
+        ("GET", "//admin/", 303),
+        ("GET", "//admin/login", 200),
+        ("GET", "//admin/nothing", 404),
+    ],
+)
+def test_every_answer_has_them(served: World, method: str, path: str, status: int) -> None:
+    response = served.call(method, path, served.owner, headers={"Origin": "https://example.com"})
+    assert response.status_code == status
+    check(response)
+
+
+def test_so_have_the_answers_to_whom_nobody_knows_and_to_what_is_too_much(served: World) -> None:
+    check(served.call("GET", "models"))
+    large = b" " * (served.settings.max_body_bytes + 1)
+    refused = served.call("POST", "auth/login", data=large, content_type="application/json")
+    assert refused.status_code == 413
+    check(refused)
+
+
+def test_a_failure_has_them(served: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("odd")
+
+    monkeypatch.setitem(served.app.view_functions, "auth.me", fail)
+    failed = served.call("GET", "auth/me", served.owner)
+    assert failed.status_code == 500
+    check(failed)
+
+
+def test_static_files_may_be_kept_and_asked_for_again(served: World) -> None:
+    first = served.call("GET", "//static/docs.js")
+    check(first, "no-cache")
+    first.close()
+    again = served.call("GET", "//static/docs.js", headers={"If-None-Match": first.headers["ETag"]})
+    assert again.status_code == 304
+    check(again, "no-cache")
+    again.close()
+
+
+def test_options_opens_no_door(served: World) -> None:
+    for path in ("//admin/", "//admin/users", "//admin/live/overview"):
+        answer = served.call("OPTIONS", path)
+        assert answer.status_code in (303, 401), path
+        check(answer)
