@@ -1,6 +1,7 @@
 """Closed segments become Parquet: whole, sorted, one place for each event."""
 
 import fcntl
+import os
 import threading
 import time
 from datetime import UTC, date, datetime, timedelta
@@ -40,6 +41,19 @@ def parquet(log_dir: Path) -> list[str]:
 
 def count(log_dir: Path) -> int:
     return int(LogReader(log_dir).rows("SELECT count(*) FROM events")[0][0])
+
+
+def test_the_archive_is_not_for_everyone_to_read(tmp_path: Path) -> None:
+    write_log(tmp_path / SEGMENT, traffic(10))
+    before = os.umask(0o022)
+    try:
+        archive(tmp_path)
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.glob("archive/**/*.parquet")}
+    assert list(modes.values()) == [0o640]
+    for folder in (tmp_path / "archive", *(path.parent for path in modes)):
+        assert folder.stat().st_mode & 0o777 == 0o750
 
 
 def test_a_segment_becomes_one_sorted_file(tmp_path: Path) -> None:
