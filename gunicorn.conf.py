@@ -33,6 +33,11 @@ graceful_timeout = 30
 max_requests = 0
 limit_request_line = 4094
 limit_request_fields = 50
+# gunicorn would believe whatever this machine says of scheme and address, and so what a proxy here
+# passes on. Only TRUSTED_PROXIES says whom to believe, also behind a unix socket.
+forwarded_allow_ips = ""
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 logger_class = "webapp.events.gunicorn_logger.EventLogger"
 control_socket_disable = True
 

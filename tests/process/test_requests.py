@@ -1,0 +1,81 @@
+"""What the server makes of odd requests, before any of our code sees them."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.process.server import ADMIN_EMAIL, ADMIN_PASSWORD, Server, running
+
+MANY = b"".join(b"X-%d: 1\r\n" % number for number in range(51))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("requests"), workers=1) as started:
+        yield started
+
+
+def send(server: Server, request: bytes) -> tuple[int, str]:
+    """Send bytes; return the status and the whole answer."""
+    host, port = server.base_url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode("latin-1")
+    return int(answer.split(" ", 2)[1]), answer
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["SCRIPT_NAME: /evil", "Script-Name: /evil", "PATH_INFO: /nothing", "X-Forwarded-Host: evil"],
+)
+def test_nobody_says_where_the_service_is_or_what_is_asked(server: Server, header: str) -> None:
+    status, answer = send(server, f"GET /admin/ HTTP/1.1\r\nHost: a\r\n{header}\r\n\r\n".encode())
+    assert status == 303, answer
+    assert "\r\nLocation: /admin/login" in answer
+
+
+def test_nobody_says_that_a_connection_is_encrypted(server: Server) -> None:
+    form = f"email={ADMIN_EMAIL}&password={ADMIN_PASSWORD}".replace(" ", "+").encode()
+    status, answer = send(
+        server,
+        b"POST /admin/login HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s"
+        % (len(form), form),
+    )
+    assert status == 303, answer
+    assert "Set-Cookie" in answer
+    assert "Secure" not in answer
+    both = b"X-Forwarded-Proto: http\r\nX-Forwarded-Ssl: on\r\n"
+    assert send(server, b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + both + b"\r\n")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET /" + b"x" * 4094 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + MANY + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"0\r\n\r\n",
+            400,
+        ),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX\x00: 1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n X: 1\r\n\r\n", 400),
+        (b"<script>alert(1)</script> / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX_Y: 1\r\n\r\n", 404),  # dropped: it could pass for X-Y
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    ],
+)
+def test_what_is_no_request_is_refused_and_shows_nothing(
+    server: Server, request_bytes: bytes, status: int
+) -> None:
+    answered, answer = send(server, request_bytes)
+    assert answered == status
+    for secret in ("Traceback", ".py", str(server.instance_path), "<script>"):
+        assert secret not in answer
+    assert send(server, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")[0] == 200
