@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test demo lint bench-log bench-query bench-page bench-serve bench-loader fuzz install install-tests
+.PHONY: run test demo lint lock audit bench-log bench-query bench-page bench-serve bench-loader fuzz install install-tests
 
 run: install
 	$(BIN)/flask prepare
@@ -26,6 +26,17 @@ lint: install-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# After a change of requirements.txt: the same, with the hash of every file that an index may give.
+lock: .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip compile --quiet --no-deps --generate-hashes --no-annotate \
+		--custom-compile-command "make lock" --output-file requirements.lock requirements.txt
+
+# Asks PyPI for known vulnerabilities, and fails if it does not answer.
+audit: .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 bench-log: install-tests
 	$(BIN)/python -m benchmarks.bench_log
@@ -59,8 +70,8 @@ install-tests: .venv/installed-tests
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 
-.venv/installed: .venv/bin/python requirements.txt pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+.venv/installed: .venv/bin/python requirements.lock pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
