@@ -1,7 +1,11 @@
 """The failures that the program names; only ``web/errors.py`` turns them into responses."""
 
+import errno
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+# That nothing more can be opened passes by itself, and is no fault of the thing asked for.
+OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class AppError(Exception):

@@ -1,12 +1,16 @@
 """Failures have one form, whatever went wrong, and each has its line."""
 
 import io
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from tests.world import World
+from tests.estimators import diabetes_ridge, dumped, iris_pipeline
+from tests.world import PASSWORD, World
 from webapp.errors import ThrottledError
 from webapp.services import accounts
 from webapp.services.predictions import Predictions
@@ -217,6 +221,44 @@ def test_a_database_that_does_not_answer_is_503(
     assert response.json["error"] == "ServiceUnavailableError"
     assert "Retry-After" in response.headers
     assert world.last_event(response)["event_type"] == "request_failed"
+
+
+@contextmanager
+def nothing_can_be_opened() -> Iterator[None]:
+    """Take from this process the descriptors that it does not use yet."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, allowed[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+
+
+def test_a_server_that_has_too_much_open_is_unavailable_and_recovers(world: World) -> None:
+    model, row = dumped(iris_pipeline), [[5.1, 3.5, 1.4, 0.2]]
+    assert world.call("GET", "//readyz").status_code == 200, "the migrations are read at the start"
+    world.upload("loaded", dumped(diabetes_ridge))
+    world.upload("iris", model)
+    assert world.predict("loaded", [[0.0] * 10]).status_code == 200
+    login = {"email": world.owner.email, "password": PASSWORD}
+    with nothing_can_be_opened():
+        assert world.predict("loaded", [[0.0] * 10]).status_code == 200
+        answers = [
+            world.predict("iris", row),
+            world.upload("other", model),
+            world.call("GET", "models/iris/download", world.owner),
+            world.call("POST", "auth/login", json=login),
+            world.call("GET", "predictions", world.owner),
+            world.call("GET", "docs"),
+        ]
+    for answer in answers:
+        assert (answer.status_code, answer.json["error"]) == (503, "ServiceUnavailableError")
+        assert answer.headers["Retry-After"] == "2"
+        assert world.last_event(answer)["level"] == "ERROR"
+    assert world.call("GET", "//readyz").status_code == 200
+    assert world.predict("iris", row).status_code == 200
+    assert world.upload("other", model).status_code == 201
+    assert world.call("POST", "auth/login", json=login).status_code == 200
 
 
 @pytest.mark.parametrize("sent", ["short", "x" * 65, "has space", "new\\nline-id", "'; DROP--"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+from tests.disk import fill, small_disk
 from tests.estimators import diabetes_ridge, dump, dumped, iris_pipeline
 from tests.world import World
 
@@ -160,6 +161,21 @@ def test_a_file_that_is_no_model_is_refused_and_leaves_nothing(
     assert not list(world.parts.store.root.rglob("*.joblib"))
     assert not list(world.parts.store.incoming.iterdir())
     assert not os.path.exists("pwned-by-a-model")
+
+
+def test_a_full_disk_refuses_uploads_and_no_predictions(tmp_path: Path, database_url: str) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        world = World(tmp_path, database_url, instance_path=disk)
+        world.upload("iris", dumped(iris_pipeline))
+        filler = fill(disk)
+        refused = world.upload("other", dumped(diabetes_ridge))
+        assert (refused.status_code, refused.json["error"]) == (507, "StorageFullError")
+        assert not list(world.parts.store.incoming.iterdir())
+        assert world.call("GET", "models/other", world.owner).status_code == 404
+        assert world.predict("iris", [ROW]).status_code == 200
+        filler.unlink()
+        assert world.upload("other", dumped(diabetes_ridge)).status_code == 201
+        world.close()
 
 
 def test_an_upload_over_the_limit_is_refused(database_url: str, tmp_path: Any) -> None:

@@ -13,7 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from webapp.errors import ModelLoadError, StorageFullError
+from webapp.errors import (
+    OUT_OF_DESCRIPTORS,
+    ModelLoadError,
+    ServiceUnavailableError,
+    StorageFullError,
+)
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 SUFFIX: Final = ".joblib"
 GRAPH_SUFFIX: Final = ".onnx"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_RETRY_SECONDS: Final = 2
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -193,6 +199,11 @@ def _read(path: Path, digest: str) -> bytes:
     except FileNotFoundError as error:
         raise ModelLoadError("the stored file of this model is missing") from error
     except OSError as error:
+        if error.errno in OUT_OF_DESCRIPTORS:
+            raise ServiceUnavailableError(
+                "the stored file of this model cannot be read at this moment",
+                retry_after_seconds=_RETRY_SECONDS,
+            ) from error
         raise ModelLoadError("the stored file of this model cannot be read") from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise ModelLoadError("the stored file of this model is not the one that was stored")

@@ -8,7 +8,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, SecurityError
 from werkzeug.wrappers import Response as BaseResponse
 
-from webapp.errors import AppError, ServiceUnavailableError
+from webapp.errors import OUT_OF_DESCRIPTORS, AppError, ServiceUnavailableError
 from webapp.web.hooks import current_event
 
 _UNKNOWN: Final = "the server failed; its log has the details under this request id"
@@ -114,13 +114,19 @@ def _message(error: HTTPException) -> str:
 
 
 def _answer_database_error(error: Exception) -> Response:
+    return _answer_unavailable(error, _DATABASE_AWAY)
+
+
+def _answer_unavailable(error: Exception, message: str) -> Response:
     current_event().exception = error
-    unavailable = ServiceUnavailableError(_DATABASE_AWAY, retry_after_seconds=_RETRY_SECONDS)
+    unavailable = ServiceUnavailableError(message, retry_after_seconds=_RETRY_SECONDS)
     response = failure(unavailable.status, type(unavailable).__name__, unavailable.message)
     response.headers["Retry-After"] = str(_RETRY_SECONDS)
     return response
 
 
 def _answer_unknown(error: Exception) -> Response:
+    if isinstance(error, OSError) and error.errno in OUT_OF_DESCRIPTORS:
+        return _answer_unavailable(error, "the server has too much open at this moment")
     current_event().exception = error
     return failure(500, "InternalServerError", _UNKNOWN)

@@ -316,7 +316,13 @@ class PredictResult(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
 
-    predictions: list[Any]
+    predictions: Annotated[
+        list[Any],
+        Field(
+            description="`null` where a number is not finite; labels that JSON does not have, such"
+            " as dates or bytes, as text"
+        ),
+    ]
     probabilities: list[Any] | None = None
     classes: list[Any] | None = None
     model_id: str
