@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from tests.disk import fill, small_disk
 from tests.estimators import diabetes_ridge, dump, dumped, iris_pipeline
+from tests.threads import at_once
 from tests.world import World
 
 ROW = [5.1, 3.5, 1.4, 0.2]
@@ -221,6 +222,30 @@ def test_an_upload_that_does_not_match_is_refused(
     )
     assert response.status_code == status
     assert says in response.json["message"]
+
+
+def test_uploads_of_one_name_at_once_become_consecutive_versions(world: World) -> None:
+    world.owner  # noqa: B018 - made once, before the threads need it
+    model = dumped(iris_pipeline)
+    answers: Any = at_once(world.app, *[lambda: world.upload("iris", model)] * 4)
+    assert sorted(answer.json["data"]["version"] for answer in answers) == [1, 2, 3, 4]
+    assert len({answer.json["data"]["id"] for answer in answers}) == 1
+
+
+def test_a_model_deleted_while_it_predicts_is_no_failure(world: World) -> None:
+    for _ in range(5):
+        world.upload("iris", dumped(iris_pipeline))
+
+        def predict() -> list[int]:
+            return [world.predict("iris", [ROW]).status_code for _ in range(20)]
+
+        def delete() -> int:
+            return world.call("DELETE", "models/iris", world.owner).status_code
+
+        results: Any = at_once(world.app, predict, predict, delete)
+        assert results[2] == 200
+        assert {*results[0], *results[1]} <= {200, 404}
+        assert world.predict("iris", [ROW]).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,16 @@ class Server:
         finally:
             self._process = None
 
+    def end(self, number: signal.Signals) -> None:
+        """Send gunicorn itself a signal that ends it."""
+        self._master.send_signal(number)
+
+    def wait_for_end(self) -> int:
+        """Wait until gunicorn has ended; return its exit status."""
+        status = self._master.wait(STOP_SECONDS)
+        self._process = None
+        return status
+
     def wait_until_ready(self) -> None:
         """Wait until every worker place is taken and /readyz answers 200."""
         deadline = time.monotonic() + START_SECONDS

@@ -2,20 +2,24 @@
 
 import io
 import os
+import random
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
 
 import requests
+from sklearn.linear_model import Ridge
 
-from tests.estimators import dumped, iris_pipeline
+from tests.estimators import dump, dumped, iris_pipeline
 from tests.process.server import Event, Server, running
 
 TRUSTED = "fractions.Fraction"
 WAITING = "Models wait to be checked again: run `flask models revalidate`"
 GONE_SECONDS = LINE_SECONDS = 10
 HOUR = 3600
+UPLOADS = 12
 
 
 def wait_for(server: Server, count: int, message: str) -> list[Event]:
@@ -96,3 +100,41 @@ def test_a_start_and_a_reload_say_once_that_models_wait(tmp_path: Path) -> None:
         server.reload()
         wait_for(server, 2, WAITING)
     assert len(server.events(message=WAITING)) == 2, "a worker in another's place says nothing"
+
+
+def test_workers_killed_in_uploads_leave_no_half_models(tmp_path: Path) -> None:
+    answered: dict[str, int] = {}
+    with running(tmp_path, workers=1, engine="sklearn") as server:
+        token = server.login()
+
+        def upload(name: str) -> None:
+            fitted = Ridge().fit([[0.0], [1.0]], [0.0, float(name.removeprefix("m-")) + 1])
+            try:
+                answer = server.call(
+                    "POST",
+                    "models/upload",
+                    token,
+                    files={"file": io.BytesIO(dump(fitted))},
+                    data={"name": name},
+                )
+            except requests.RequestException:
+                return  # its worker was killed
+            answered[name] = answer.status_code
+
+        upload("m-0")  # the first waits for the judge
+        names = [f"m-{number}" for number in range(1, UPLOADS)]
+        for name in names:
+            client = threading.Thread(target=upload, args=[name])
+            client.start()
+            time.sleep(random.uniform(0, 0.06))
+            server.kill(*server.worker_pids())
+            client.join()
+        assert set(answered.values()) == {201}
+        listed = server.call("GET", "models?per_page=200", token).json()["data"]["items"]
+        assert {model["name"] for model in listed} >= answered.keys(), "what was answered is there"
+        for model in listed:
+            row = {"model_id": model["id"], "input_data": [[0.5]]}
+            assert server.call("POST", "predictions/predict", token, json=row).status_code == 200
+        for name in names:
+            upload(name)
+            assert answered[name] == 201, "its name is free, or has a next version"
