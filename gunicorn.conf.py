@@ -21,10 +21,10 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
 wsgi_app = "wsgi:app"
 bind = settings.bind
 workers = settings.workers
-# As fast as sync workers (README, "How fast it serves"), and a slow client holds up one thread of
-# several instead of a worker. Kept-alive connections are quicker, but their clients stay with the
-# worker that they met first.
-worker_class = "gthread"
+# gthread, which is as fast as sync workers (README, "How fast it serves"), and a slow client holds
+# up one thread of several instead of a worker; and ours ends that at last. Kept-alive connections
+# are quicker, but their clients stay with the worker that they met first.
+worker_class = "webapp.web.worker.PatientWorker"
 threads = settings.threads
 keepalive = 0
 # Later than a worker's own watch, so that a model which holds Python's lock is known by then.

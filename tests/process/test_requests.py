@@ -1,12 +1,19 @@
 """What the server makes of odd requests, before any of our code sees them."""
 
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from threading import Event
 
 import pytest
+import requests
 
 from tests.process.server import ADMIN_EMAIL, ADMIN_PASSWORD, Server, running
+from webapp.web.worker import BODY_SECONDS, HEAD_SECONDS
 
+HEAD_OF_LOGIN = b"POST /api/v1/auth/login HTTP/1.1\r\nContent-Type: application/json\r\n"
 MANY = b"".join(b"X-%d: 1\r\n" % number for number in range(51))
 
 
@@ -51,6 +58,41 @@ def test_nobody_says_that_a_connection_is_encrypted(server: Server) -> None:
     assert send(server, b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + both + b"\r\n")[0] == 200
 
 
+def test_clients_that_send_too_slowly_are_given_up(server: Server) -> None:
+    """As many as there are threads: while they wait, nobody else is answered."""
+    host, port = server.base_url.removeprefix("http://").split(":")
+    head, body = b"GET /healthz HTTP/1.1\r\n", b"Host: a\r\nContent-Length: 2\r\n\r\n{"
+    asked = [head, head, HEAD_OF_LOGIN + body, HEAD_OF_LOGIN + body]
+    with ExitStack() as stack:
+        slow = [
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
+            for _ in asked
+        ]
+        for connection, sent in zip(slow, asked, strict=True):
+            connection.sendall(sent)
+        time.sleep(1)
+        begun = time.monotonic()
+        answered = Event()
+        dribble = threading.Thread(target=_dribble, args=[slow[0], answered])
+        dribble.start()
+        assert requests.get(f"{server.base_url}/healthz", timeout=60).status_code == 200
+        answered.set()
+        dribble.join()
+        assert time.monotonic() - begun < HEAD_SECONDS + 5
+        for connection in slow[2:]:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 400")
+        assert time.monotonic() - begun < BODY_SECONDS + 5
+    cut = server.events(event_type="request_completed", route="/api/v1/auth/login", status_code=400)
+    assert len(cut) == 2
+
+
+def _dribble(connection: socket.socket, answered: Event) -> None:
+    """Send a byte of a header every half second."""
+    with suppress(OSError):
+        while not answered.wait(0.5):
+            connection.sendall(b"X")
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
@@ -64,6 +106,7 @@ def test_nobody_says_that_a_connection_is_encrypted(server: Server) -> None:
             400,
         ),
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"9" * 4000 + b"\r\n\r\n", 404),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX\x00: 1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\n X: 1\r\n\r\n", 400),
         (b"<script>alert(1)</script> / HTTP/1.1\r\n\r\n", 400),
