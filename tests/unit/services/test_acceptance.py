@@ -104,6 +104,13 @@ def test_preparing_judges_it_again_and_it_is_served(aged: World) -> None:
     assert "checked again" not in again.stdout
 
 
+def rename(table: str, name: str) -> None:
+    """Give a table another name; no session may be reading it then."""
+    db.session.rollback()
+    with db.engine.begin() as connection:
+        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {name}")
+
+
 def test_a_start_says_how_many_versions_wait(aged: World) -> None:
     with aged.app.app_context():
         aged.parts.acceptance.warn_of_stale()
@@ -113,9 +120,11 @@ def test_a_start_says_how_many_versions_wait(aged: World) -> None:
         command(aged, "revalidate")
         aged.parts.acceptance.warn_of_stale()
         assert len(aged.events(logger="webapp.services.acceptance")) == 1, "none waits now"
-        with db.engine.begin() as connection:
-            connection.exec_driver_sql("ALTER TABLE model_versions RENAME TO elsewhere")
-        aged.parts.acceptance.warn_of_stale()
+        rename("model_versions", "elsewhere")
+        try:
+            aged.parts.acceptance.warn_of_stale()
+        finally:
+            rename("elsewhere", "model_versions")
         assert aged.events(logger="webapp.services.acceptance")[1]["level"] == "ERROR"
 
 
