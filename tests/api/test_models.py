@@ -14,6 +14,7 @@ from tests.disk import fill, small_disk
 from tests.estimators import diabetes_ridge, dump, dumped, iris_pipeline
 from tests.threads import at_once
 from tests.world import World
+from webapp.services.tokens import Identity
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 
@@ -230,6 +231,23 @@ def test_uploads_of_one_name_at_once_become_consecutive_versions(world: World) -
     answers: Any = at_once(world.app, *[lambda: world.upload("iris", model)] * 4)
     assert sorted(answer.json["data"]["version"] for answer in answers) == [1, 2, 3, 4]
     assert len({answer.json["data"]["id"] for answer in answers}) == 1
+
+
+def test_a_model_that_another_worker_just_deleted_is_not_found(world: World) -> None:
+    owner = world.owner
+    world.upload("iris", dumped(iris_pipeline))
+    caller = Identity(owner.id, owner.email, "user")
+    with world.app.app_context():
+        world.parts.registry.resolve(caller, "iris")  # remembered, and not loaded yet
+    settings = world.settings
+    other = World(
+        world.log_dir.parent, settings.database_url, jwt_secret_key=settings.jwt_secret_key
+    )
+    assert other.call("DELETE", "models/iris", owner).status_code == 200
+    refused = world.predict("iris", [ROW])
+    assert (refused.status_code, refused.json["error"]) == (404, "ModelNotFoundError")
+    assert not world.events(level="ERROR")
+    other.close()
 
 
 def test_a_model_deleted_while_it_predicts_is_no_failure(world: World) -> None:

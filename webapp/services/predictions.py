@@ -118,6 +118,8 @@ class Predictions:
                 compiled = self._load_compiled(version, SklearnEngine(estimator), about)
             predictor = Predictor(estimator, version.passport, compiled)
         except AppError as error:
+            if isinstance(error, ModelLoadError):
+                self._registry.check_not_deleted(version)
             duration = time.perf_counter() - started
             metrics.MODEL_LOAD_SECONDS.labels("failure").observe(duration)
             _log_load_failure(error.message, duration, about)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, ScalarSelect, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, delete, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from webapp.db.engine import write_transaction
@@ -163,6 +163,21 @@ class Registry:
             self._resolved.put(key, resolved)
         refuse_unless_ready(resolved.state, resolved.refusal)
         return resolved
+
+    def check_not_deleted(self, version: ResolvedVersion) -> None:
+        """Look whether a version that may have been remembered is still there.
+
+        Raises
+        ------
+        ModelNotFoundError : it was deleted meanwhile
+        """
+        named = (ModelVersion.model_id == version.model_id, ModelVersion.version == version.version)
+        # A connection of its own: the session may still see what was there when it began.
+        with db.engine.connect() as connection:
+            if connection.scalar(select(exists().where(*named))):
+                return
+        self.forget()
+        raise ModelNotFoundError("the model was deleted")
 
     def forget(self) -> None:
         """Look into the database again; other workers follow within 2 s."""
