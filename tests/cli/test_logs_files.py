@@ -58,6 +58,14 @@ def test_tail_shows_the_newest(log_dir: Path) -> None:
     assert [event["rows"] for event in rows(invoke(log_dir, "tail", "-n", "7"))] == [*range(13, 20)]
 
 
+def test_tail_shows_what_is_no_event_as_it_is(log_dir: Path) -> None:
+    with (log_dir / "app.log").open("ab") as file:
+        file.write(b"Segmentation \x1b[31mfault\n")
+    assert rows(invoke(log_dir, "tail", "-n", "1")) == [{"raw": "Segmentation \x1b[31mfault"}]
+    table = invoke(log_dir, "tail", "-n", "1", "--format", "table").stdout
+    assert "Segmentation \\u001b[31mfault" in table
+
+
 @pytest.fixture
 def follower(log_dir: Path) -> Iterator[subprocess.Popen[str]]:
     command = [*FLASK, "logs", "tail", "-f", "-n", "1", "--log-dir", str(log_dir)]

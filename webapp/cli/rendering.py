@@ -33,7 +33,7 @@ _MOMENTS: Final = frozenset(("timestamp", "start", "first_seen", "last_seen", "l
 # Of an event these have columns of their own, or say little to a reader of a table.
 NOT_FACTS: Final = (
     frozenset(field.name for field in FIELDS if field.on in ("every line", "in a request"))
-    | {"user_agent", "exception", "request_bytes", "response_bytes"}
+    | {"user_agent", "exception", "request_bytes", "response_bytes", "raw"}
 ) - {"user_id", "internal"}
 
 
@@ -147,7 +147,7 @@ def print_event(out: Console, event: Record) -> None:
     line = Text.assemble(
         (moment(str(event.get("timestamp", ""))), "dim"),
         (f" {escape(level):<8} ", LEVEL_STYLES.get(level, "")),
-        (escape(str(event.get("message", ""))), "bold"),
+        (escape(str(event.get("message", event.get("raw", "")))), "bold"),
         (f"  {escape(what)}" if what else ""),
     )
     own = facts(event)

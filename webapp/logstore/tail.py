@@ -102,7 +102,12 @@ class Tail:
 
 
 def _events(data: bytes) -> Iterator[Event]:
-    return (event for line in data.split(b"\n") if (event := parse_event(line)))
+    """Read lines; one that is no event, torn or written by something else, is told as it is."""
+    return (
+        parse_event(line) or {"raw": line.decode("utf-8", "replace")}
+        for line in data.split(b"\n")
+        if line.strip()
+    )
 
 
 def _read_events(path: Path) -> Iterator[Event]:

@@ -1,6 +1,7 @@
 """The end of the log, and what is added to it, across rotations."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -117,6 +118,18 @@ def test_a_file_moved_away_by_someone_else_is_followed(log: Log, tail: Tail) -> 
     (log.folder / "app.log").rename(log.folder / "app.log.1")
     log.write(1)
     assert seqs(tail.added()) == [6, 7]
+
+
+def test_lines_that_are_no_events_are_told_as_they_are(log: Log, tail: Tail) -> None:
+    with (log.folder / "app.log").open("ab") as file:
+        file.write(b'{"timestamp":"2026-11-2\n\nSegmentation fault \xff\n')
+    log.write(1)
+    torn, foreign, event = tail.added()
+    assert torn == {"raw": '{"timestamp":"2026-11-2'}
+    assert foreign == {"raw": "Segmentation fault \ufffd"}
+    assert event["seq"] == 6
+    with closing(Tail(log.folder)) as another:
+        assert another.newest(3) == [torn, foreign, event]
 
 
 def test_a_truncated_file_is_read_from_its_start(log: Log, tail: Tail) -> None:
