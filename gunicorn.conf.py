@@ -62,10 +62,23 @@ def post_worker_init(worker: Any) -> None:
     gc.freeze()
 
 
+def share_processes() -> None:
+    """Start what all workers share, before any of them is forked."""
+    from webapp import launcher
+    from webapp.logstore.archive import archiver_command
+    from webapp.ml.loading import parent
+
+    launcher.share(
+        parent.server_command(settings.trusted_globals),
+        archiver_command(settings.log_dir, settings.log_retention_days, settings.log_max_bytes),
+    )
+    # One for all workers, so that no more uploads are judged at once than it takes.
+    parent.share(settings.trusted_globals)
+
+
 def on_starting(server: Any) -> None:
     """Refuse what could not work, load what every worker needs, and begin new counts."""
     from webapp.db.schema import check_before_start
-    from webapp.ml.loading import share
     from webapp.ml.loading.policy import load_policy
 
     server.deaths = []
@@ -90,25 +103,30 @@ def on_starting(server: Any) -> None:
     # A signal is lost on a new worker that does not listen yet: importing must not keep it long.
     import prometheus_client  # noqa: F401
 
-    # One for all workers, so that no more uploads are judged at once than it takes.
-    share(settings.trusted_globals)
+    share_processes()
     metrics_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
     for file in metrics_dir.glob("*.db"):
         file.unlink()
 
 
 def on_reload(server: Any) -> None:
-    """Let the first of the new workers tell what the new settings have wait."""
+    """Start what the new settings say, and let the first of the new workers tell what they do.
+
+    The old workers keep what they had.
+    """
+    share_processes()
     server.has_workers = False
 
 
 def pre_fork(server: Any, worker: Any) -> None:
     """Give the worker the lowest slot that no living worker has, its notes, and what to record."""
+    from webapp import launcher
     from webapp.ml.attempts import Attempts
 
     taken = {other.slot for other in server.WORKERS.values() if other is not worker}
     worker.slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
     worker.attempts = Attempts(settings.threads)
+    launcher.revive()
     # The master has no connection to the database, so whoever replaces a dead worker tells it.
     worker.deaths, server.deaths = server.deaths, []
     worker.is_first, server.has_workers = not server.has_workers, True

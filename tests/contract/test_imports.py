@@ -15,7 +15,7 @@ LAYERS = (
     {"parts"},
     {"services"},
     {"logstore", "metrics", "events", "db", "ml"},
-    {"settings", "errors", "extensions", "remembered"},
+    {"settings", "errors", "extensions", "remembered", "launcher"},
 )
 LOWER = {"web": {"cli"}, "cli": {"web"}, "logstore": {"db", "ml", "metrics"}, "ml": {"db"}}
 

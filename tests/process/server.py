@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 import requests
 
+from tests.processes import children, runs
 from webapp.settings import PREFIX, env_name
 
 ROOT = Path(__file__).parents[2]
@@ -121,14 +122,17 @@ class Server:
 
     def worker_pids(self) -> set[int]:
         """Tell which workers live now."""
-        return self._children() - self.judge_pids()
+        return children(self._master.pid) - self._launchers()
+
+    def launcher_pid(self) -> int:
+        """Tell which process starts programs for the workers."""
+        (launcher,) = self._launchers()
+        return launcher
 
     def judge_pids(self) -> set[int]:
         """Tell which fork servers for the judging of uploads live now."""
-        workers = self._children()
-        under = workers.union(*map(_children, workers))
-        judges = {pid for pid in under if b"webapp.ml.loading.forkserver" in _command(pid)}
-        return judges.difference(*map(_children, judges))  # whose children have its command line
+        launched = set().union(*map(children, self._launchers()))
+        return {pid for pid in launched if runs(pid, "webapp.ml.loading.forkserver")}
 
     def kill(self, *pids: int) -> None:
         """Kill workers without a warning and wait until others have taken their places."""
@@ -190,8 +194,8 @@ class Server:
             if all(event.get(name) == value for name, value in fields.items())
         ]
 
-    def _children(self) -> set[int]:
-        return _children(self._master.pid)
+    def _launchers(self) -> set[int]:
+        return {pid for pid in children(self._master.pid) if runs(pid, "webapp.launcher")}
 
     def _state(self) -> str:
         """Describe what a developer must know of a server that does not do as it should."""
@@ -216,19 +220,6 @@ def running(folder: Path, **settings: Any) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
-
-
-def _children(pid: int) -> set[int]:
-    """Tell which processes a process has started; none if it is gone."""
-    with suppress(OSError):
-        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-    return set()
-
-
-def _command(pid: int) -> bytes:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""
 
 
 def free_port() -> int:

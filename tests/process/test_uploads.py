@@ -14,6 +14,7 @@ from sklearn.linear_model import Ridge
 
 from tests.estimators import dump, dumped, iris_pipeline
 from tests.process.server import Event, Server, running
+from tests.processes import wait_until_gone
 
 TRUSTED = "fractions.Fraction"
 WAITING = "Models wait to be checked again: run `flask models revalidate`"
@@ -54,10 +55,7 @@ def test_all_workers_share_one_judge_and_the_log_says_what_is_allowed(tmp_path: 
         assert (line["level"], line["details"]) == ("WARNING", {"versions": ["1.2", "1.7"]})
         ready = requests.get(f"{server.base_url}/readyz", timeout=5).json()
         assert ready["sandbox"] in {"seccomp", "rlimits"}
-    deadline = time.monotonic() + GONE_SECONDS
-    while Path(f"/proc/{judge}").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not Path(f"/proc/{judge}").exists(), "it ends with the server"
+    wait_until_gone({judge})  # it ends with the server
 
 
 def test_a_server_sweeps_up_what_uploads_before_it_left(tmp_path: Path) -> None:

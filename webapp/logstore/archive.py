@@ -11,11 +11,9 @@ import argparse
 import fcntl
 import os
 import shutil
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import BinaryIO, Final
 
 import duckdb
 
+from webapp import launcher
 from webapp.events.schema import FIELDS
 from webapp.logstore.files import (
     ARCHIVE_NAME,
@@ -64,18 +63,19 @@ class ArchiveBusyError(Exception):
     """Another process archives, and a further one waits for it already."""
 
 
-def start_archiver(log_dir: Path, retention_days: int, max_bytes: int) -> None:
-    """Start a short-lived process of low priority that archives and prunes.
+def archiver_command(log_dir: Path, retention_days: int, max_bytes: int) -> launcher.Command:
+    """Make the command line of a short-lived process of low priority that archives and prunes.
 
-    A child, because converting takes memory that the allocator of a worker would keep.
+    A process of its own, because converting takes memory that the allocator of a worker would keep.
     """
-    command = [sys.executable, "-m", "webapp.logstore.archive", "--log-dir", str(log_dir)]
-    command += ["--retention-days", str(retention_days), "--max-bytes", str(max_bytes)]
-    child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    # Somebody has to wait for it, or it stays a zombie as long as this worker lives.
-    threading.Thread(target=child.wait, name="archiver", daemon=True).start()
+    options = ["--log-dir", str(log_dir), "--retention-days", str(retention_days)]
+    return launcher.python("webapp.logstore.archive", *options, "--max-bytes", str(max_bytes))
+
+
+def start_archiver(log_dir: Path, retention_days: int, max_bytes: int) -> None:
+    """Start that process, at once or as soon as that is possible again."""
+    with suppress(launcher.LauncherGoneError):
+        launcher.start(archiver_command(log_dir, retention_days, max_bytes))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from tests import estimators
 from tests.estimators import dump, dumped
+from tests.processes import GONE_SECONDS, children, runs, wait_until_gone
 from tests.unit.ml import hostile
 from webapp.errors import ModelRejectedError, ServiceUnavailableError
 from webapp.ml.loading import Allowed, compile_model, judge, parent, sandbox
@@ -108,6 +109,11 @@ DEEDS = (
 """
 
 
+def fork_servers() -> set[int]:
+    """The fork servers that this process has started and that live."""
+    return {pid for pid in children(os.getpid()) if runs(pid, "webapp.ml.loading.forkserver")}
+
+
 @pytest.fixture
 def upload(tmp_path: Path) -> Path:
     return tmp_path / "upload"
@@ -116,12 +122,26 @@ def upload(tmp_path: Path) -> Path:
 @pytest.fixture
 def judges(monkeypatch: pytest.MonkeyPatch) -> Iterator[parent.Judges]:
     """A fork server of the test's own."""
+    others = fork_servers()
     made = parent.Judges()
     monkeypatch.setattr(parent, "_shared", made)
     yield made
     made.close()
-    if made._process is not None:
-        made._process.wait(30)
+    wait_until_gone(fork_servers() - others)
+
+
+@pytest.fixture
+def find_fork_server(judges: parent.Judges) -> Callable[[], int]:
+    """Ask for the process number of that fork server."""
+    others = fork_servers()
+
+    def find() -> int:
+        deadline = time.monotonic() + GONE_SECONDS
+        while not (found := fork_servers() - others):  # it has no command line in its first moment
+            assert time.monotonic() < deadline
+        return found.pop()
+
+    return find
 
 
 @pytest.fixture
@@ -139,12 +159,6 @@ def spying(
 def spy(name: str) -> bytes:
     """A file that has a spy do something while it is loaded."""
     return hostile.stream(hostile.name("spying", name), b")\x81}b")
-
-
-def server_pid(judges: parent.Judges) -> int:
-    """The process number of the fork server."""
-    assert judges._process is not None
-    return judges._process.pid
 
 
 def test_a_model_gets_its_passport(upload: Path) -> None:
@@ -233,24 +247,29 @@ def test_the_child_sees_no_secret_and_can_do_nothing_outside(
         assert "environment" not in told
 
 
-def test_a_killed_fork_server_is_started_again(upload: Path, judges: parent.Judges) -> None:
+def test_a_killed_fork_server_is_started_again(
+    upload: Path, find_fork_server: Callable[[], int]
+) -> None:
     upload.write_bytes(dumped(estimators.iris_pipeline))
     judge(upload, max_features=100)
-    first = server_pid(judges)
+    first = find_fork_server()
     os.kill(first, signal.SIGKILL)
     assert judge(upload, max_features=100).n_features_in_ == 4
-    assert server_pid(judges) != first
+    assert find_fork_server() != first
 
 
 @pytest.mark.usefixtures("spying")
 def test_a_fork_server_killed_meanwhile_is_asked_again(
-    upload: Path, judges: parent.Judges, monkeypatch: pytest.MonkeyPatch
+    upload: Path,
+    judges: parent.Judges,
+    find_fork_server: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(parent, "WALL_SECONDS", 1)
     upload.write_bytes(spy("Sleep"))
     judges.start()
     time.sleep(0.5)
-    timer = threading.Timer(2.5, os.kill, (server_pid(judges), signal.SIGKILL))
+    timer = threading.Timer(2.5, os.kill, (find_fork_server(), signal.SIGKILL))
     monkeypatch.setattr(parent, "WALL_SECONDS", 4)
     timer.start()
     with pytest.raises(ModelRejectedError) as caught:
@@ -259,13 +278,12 @@ def test_a_fork_server_killed_meanwhile_is_asked_again(
     timer.join()
 
 
-def test_the_fork_server_ends_with_those_who_ask_it() -> None:
+def test_the_fork_server_ends_with_those_who_ask_it(find_fork_server: Callable[[], int]) -> None:
     judges = parent.Judges()
     judges.start()
-    process = judges._process
-    assert process is not None
+    process = find_fork_server()
     judges.close()
-    assert process.wait(20) == 0
+    wait_until_gone({process})
 
 
 def test_processes_forked_later_share_the_fork_server(upload: Path, judges: parent.Judges) -> None:

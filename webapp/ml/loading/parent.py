@@ -6,22 +6,19 @@ called ``share``. Whoever finds it dead starts another.
 """
 
 import atexit
-import fcntl
 import json
 import logging
 import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from webapp import launcher
 from webapp.errors import ModelRejectedError, ServiceUnavailableError
 from webapp.ml.loading.allowed import NOTHING_MORE, Allowed
 from webapp.ml.loading.judging import COMPILE, ENDED, JUDGE, STARTED
@@ -35,7 +32,6 @@ WALL_SECONDS: Final = 30
 QUEUE_SECONDS: Final = 10
 # Only the first upload waits for it: the interpreter, scikit-learn, a trusted library or two.
 START_SECONDS: Final = 20
-_END_SECONDS: Final = 1
 MAX_ANSWER_BYTES: Final = 4 * 2**20
 # A large forest takes a minute to convert; nobody waits for it.
 COMPILE_CPU_SECONDS: Final = 120
@@ -55,48 +51,33 @@ class Judges:
     """A way to the fork server: a socket and a lock, inherited by every process forked later."""
 
     def __init__(self, trusted: tuple[str, ...] = ()) -> None:
-        self._trusted = trusted
+        self.trusted = trusted
         # Packets keep questions apart, and the end is seen when the last asker is gone.
         self._asker, self._server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # The server holds a lock on this as long as it lives; a name or number could be reused.
-        self._life = os.memfd_create("pellucid-judges")
+        self._life = launcher.Life("pellucid-judges")
         self._trouble = os.memfd_create("pellucid-judges-trouble")
-        self._process: subprocess.Popen[bytes] | None = None
 
     def close(self) -> None:
         """Let go of the fork server, which ends with its last asker."""
         self._asker.close()
         self._server.close()
-        os.close(self._life)
+        self._life.close()
         os.close(self._trouble)
-        if self._process is not None:
-            # Others may go on asking it.
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_SECONDS)
 
     def start(self) -> bool:
-        """Start the fork server unless it is alive; tell whether it had to be started."""
-        # Opened anew, because a lock belongs to an open file, and forks share those.
-        lock = os.open(f"/proc/self/fd/{self._life}", os.O_RDWR)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if self._process is not None:
-                self._process.wait(_END_SECONDS)  # without its lock it is as good as gone
-            os.ftruncate(self._trouble, 0)
-            self._process = subprocess.Popen(  # noqa: S603  # the command is ours
-                [
-                    *(sys.executable, "-B", "-P", "-s", "-W", "ignore"),
-                    *("-m", "webapp.ml.loading.forkserver", json.dumps(self._trusted)),
-                ],
-                stdin=self._server.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=self._trouble,
-                env=_environment(),
-                pass_fds=(lock,),
-                start_new_session=True,
-            )
-        except BlockingIOError:
+        """Start the fork server unless it is alive; tell whether it had to be started.
+
+        Raises
+        ------
+        LauncherGoneError : it will be started, but not now
+        """
+        lock = self._life.claim()
+        if lock is None:
             return False
+        try:
+            os.ftruncate(self._trouble, 0)
+            command = server_command(self.trusted)
+            launcher.start(command, self._server.fileno(), self._trouble, lock)
         finally:
             os.close(lock)
         return True
@@ -107,6 +88,7 @@ class Judges:
         Raises
         ------
         ServerDiedError : before the child had ended
+        LauncherGoneError : there is no fork server, and this process can start none
         ServiceUnavailableError : no child came free in time
         """
         answers, answer = os.pipe()
@@ -140,6 +122,7 @@ class Judges:
             elif not output:
                 if starts > _MAX_STARTS:
                     raise ServerDiedError(self._last_words())
+                launcher.check()
                 patience = QUEUE_SECONDS + (START_SECONDS if starts else 0)
                 if time.monotonic() - asked > patience:
                     raise ServiceUnavailableError(
@@ -158,9 +141,25 @@ _lock = threading.Lock()
 _shared: Judges | None = None
 
 
+def server_command(trusted: tuple[str, ...]) -> launcher.Command:
+    """Make the command line of the fork server."""
+    return launcher.python("webapp.ml.loading.forkserver", json.dumps(trusted))
+
+
 def share(trusted: tuple[str, ...] = ()) -> None:
     """Start the fork server for this process and all that it will fork."""
+    global _shared
+    with _lock:
+        if _shared is not None and _shared.trusted != trusted:
+            _shared.close()
+            _shared = None
     _get(trusted).start()
+
+
+@atexit.register
+def _close() -> None:
+    if _shared is not None:
+        _shared.close()
 
 
 def judge(
@@ -188,6 +187,10 @@ def judge(
     }
     try:
         output, status = _ask_twice(_get(allowed.names), path, question)
+    except launcher.LauncherGoneError as error:
+        raise ServiceUnavailableError(
+            "uploaded models cannot be checked now; try again", retry_after_seconds=1
+        ) from error
     except (OSError, ServerDiedError) as error:  # or no descriptor, process or memory is left
         logger.exception("The check of an upload cannot start")
         raise ServiceUnavailableError("uploaded models cannot be checked now") from error
@@ -207,6 +210,10 @@ def compile_model(
     ``sample`` is CSV that its owner sent along: rows to be verified on as well.
 
     Whatever goes wrong is a reason to stay with scikit-learn.
+
+    Raises
+    ------
+    LauncherGoneError : this process ends; another may compile it
     """
     question = {
         "task": COMPILE,
@@ -248,7 +255,6 @@ def _get(trusted: tuple[str, ...]) -> Judges:
     with _lock:
         if _shared is None:
             _shared = Judges(trusted)
-            atexit.register(_shared.close)
         return _shared
 
 
@@ -262,14 +268,6 @@ def _ask_twice(
             return judges.ask(file.fileno(), question, known.fileno())
         except ServerDiedError:
             return judges.ask(file.fileno(), question, known.fileno())  # of a new one
-
-
-def _environment() -> dict[str, str]:
-    # Found by the same paths as here; nothing else of our environment, which may hold secrets.
-    return {
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    }
 
 
 def _read_answer(output: bytes, status: int, memory_bytes: int) -> Passport:
