@@ -14,7 +14,8 @@ test: install-tests
 	env -u TEST_DATABASE_URL $(BIN)/python -m pytest
 	@if [ -n "$$TEST_DATABASE_URL" ]; then \
 		echo "The tests that use a database, once more, on PostgreSQL:"; \
-		$(BIN)/python -m pytest tests/api tests/cli tests/unit/db tests/unit/services; \
+		$(BIN)/python -m pytest tests/api tests/cli tests/unit/db tests/unit/services \
+			tests/process/test_network.py; \
 	else \
 		echo "Nothing was tested on PostgreSQL: TEST_DATABASE_URL is not set."; \
 	fi

@@ -43,13 +43,15 @@ control_socket_disable = True
 
 
 def post_worker_init(worker: Any) -> None:
-    """Record why others died, tell what waits, go on with what they compiled, sweep up, watch.
+    """Confine the worker, record why others died, tell what waits, go on with what they compiled.
 
-    What was loaded is left out of garbage collections.
+    Also sweep up and watch the time. What was loaded is left out of garbage collections.
     """
+    from webapp.confinement import confine_worker
     from webapp.parts import parts
     from webapp.services import upkeep
 
+    confine_worker(network=settings.needs_network)
     with worker.wsgi.app_context():
         for death in worker.deaths:
             parts().quarantine.record(death)
@@ -110,7 +112,7 @@ def on_starting(server: Any) -> None:
 
 
 def on_reload(server: Any) -> None:
-    """Start what the new settings say, and let the first of the new workers tell what they do.
+    """Start what the new settings say, and let the first of the new workers tell what has to wait.
 
     The old workers keep what they had.
     """

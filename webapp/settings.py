@@ -198,6 +198,11 @@ class Settings:
         "", "password of the first admin", shown="generated", secret=True
     )
 
+    @property
+    def needs_network(self) -> bool:
+        """Tell whether the database, or anything else, is reached by sockets."""
+        return bool(self.redis_url) or not self.database_url.startswith("sqlite:")
+
 
 SETTINGS: Final = fields(Settings)
 _BY_NAME: Final = {spec.name: spec for spec in SETTINGS}

@@ -19,6 +19,7 @@ def test_probes_answer_and_are_internal(world: World) -> None:
     assert ready.status_code == 200
     assert ready.json["status"] == "ready"
     assert ready.json["sandbox"] in {"seccomp", "rlimits"}
+    assert ready.json["worker_sandbox"] == "none", "only workers of gunicorn confine themselves"
     assert world.events() == [], "a probe that succeeds is DEBUG, which is not written"
 
 

@@ -15,7 +15,8 @@ LAYERS = (
     {"parts"},
     {"services"},
     {"logstore", "metrics", "events", "db", "ml"},
-    {"settings", "errors", "extensions", "remembered", "launcher"},
+    {"confinement"},
+    {"settings", "errors", "extensions", "remembered", "launcher", "landlock", "seccomp"},
 )
 LOWER = {"web": {"cli"}, "cli": {"web"}, "logstore": {"db", "ml", "metrics"}, "ml": {"db"}}
 

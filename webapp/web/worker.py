@@ -26,10 +26,14 @@ class PatientWorker(ThreadWorker):
     """
 
     def init_process(self) -> None:
-        """Start to watch; never returns."""
+        """Load the program and serve; never returns."""
         self._deadlines: dict[socket.socket, float] = {}
-        threading.Thread(target=self._watch, daemon=True, name="patience").start()
         super().init_process()
+
+    def run(self) -> None:
+        """Serve, and watch; not before, because a thread is confined as the one that begins it."""
+        threading.Thread(target=self._watch, daemon=True, name="patience").start()
+        super().run()
 
     # Any: gunicorn has no types for its connections and requests.
     def handle(self, conn: Any) -> Any:

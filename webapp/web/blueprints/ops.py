@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from webapp import confinement
 from webapp import metrics as collectors
 from webapp.db.schema import find_problem
 from webapp.errors import AuthenticationError, PermissionDeniedError
@@ -40,6 +41,7 @@ def readyz() -> tuple[dict[str, Any], int]:
         "checks": {"database": database or "ok", "log": log or "ok"},
         "log_records_dropped": dropped,
         "sandbox": sandbox.level(),
+        "worker_sandbox": confinement.level(),
     }
     if database:
         current_event().annotate(error="ServiceUnavailableError", reason=database)
