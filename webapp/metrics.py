@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from struct import Struct
 from threading import RLock
 from typing import Final
 
@@ -18,6 +19,8 @@ from prometheus_client import (
 
 MULTIPROC_DIR: Final = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 _slot = "main"
+# A value and its time, as the library packs them: written by slice, which no reader sees half done.
+_VALUE: Final = Struct("dd")
 # The library's lock, too. A finaliser may log, and so count, in the middle of counting: it must not
 # wait for itself.
 _counting: Final = RLock()
@@ -56,9 +59,9 @@ class ReservedDict(mmap_dict.MmapedDict):
 
     def write_value(self, key: str, value: float, timestamp: float) -> None:
         """Write a value, or leave that to its next change if there is no room for it."""
-        if key in self._positions:  # as nearly always
-            place = self._positions[key]
-            mmap_dict._pack_two_doubles(self._m, place, value, timestamp)  # type: ignore[no-untyped-call]
+        place = self._positions.get(key)
+        if place is not None:  # as nearly always
+            self._m[place : place + 16] = _VALUE.pack(value, timestamp)
             return
         with suppress(OSError):
             super().write_value(key, value, timestamp)  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 import traceback
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,7 @@ _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
 # Time, level, message and type begin each line. The first is never the same, and all four are the
 # program's own words where a record comes from a `FrequentLine`.
 _CHOSEN_FACTS: Final = 4
+_HOST: Final = socket.gethostname()
 _MAX_BYTES: Final = strict.MAX_LINE_BYTES - strict.SEQ_BYTES
 Fields = dict[str, Any]
 
@@ -42,7 +44,6 @@ class JsonFormatter(BaseJsonFormatter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._host = socket.gethostname()
         self._second = (-1, "")
 
     def format(self, record: logging.LogRecord) -> str:
@@ -63,7 +64,7 @@ class JsonFormatter(BaseJsonFormatter):
         event = canonical.current()
         facts = self._facts(record, event)
         function = facts.pop("function", record.funcName)
-        origin = (record.name, record.module, function, record.lineno, self._host, os.getpid())
+        origin = (record.name, record.module, function, record.lineno)
         if event is None or not event.secrets:
             try:
                 first = orjson.dumps(facts, default=strict.nearer, option=strict.OPTIONS)
@@ -72,7 +73,7 @@ class JsonFormatter(BaseJsonFormatter):
             except TypeError:
                 pass  # a value that orjson refuses, or an origin that cannot be remembered
             else:
-                chosen = _CHOSEN_FACTS if type(record) is FrequentRecord else 1
+                chosen = _CHOSEN_FACTS if isinstance(record, FrequentRecord) else 1
                 texts = islice(facts.items(), chosen, None)
                 if len(line) <= _MAX_BYTES and not redact.may_hold_secrets(texts, first):
                     return line
@@ -88,8 +89,8 @@ class JsonFormatter(BaseJsonFormatter):
             "message": _message(record),
             "event_type": schema.LOG,
         }
-        if type(record) is FrequentRecord and context.keys().isdisjoint(record.facts):
-            facts |= record.facts
+        if isinstance(record, FrequentRecord):
+            facts |= record.facts  # whose names are not those of the context
         else:
             for name, value in islice(record.__dict__.items(), _PLAIN_ATTRIBUTES, None):
                 if name not in _RESERVED and name not in context:
@@ -172,26 +173,31 @@ def _careful_line(fields: Fields, secrets: set[str] | tuple[()]) -> bytes:
     return line if len(line) <= _MAX_BYTES else strict.cut(fields)
 
 
-def _origin_fields(
-    logger: str, module: str, function: str, line: int, host: str, pid: int
-) -> Fields:
+def _origin_fields(logger: str, module: str, function: str, line: int) -> Fields:
     where = {"logger": logger, "module": module, "function": function, "line": line}
-    return {**where, "host": host, "pid": pid}
+    return {**where, "host": _HOST, "pid": os.getpid()}
 
 
 @lru_cache(maxsize=4096)
-def _origin_part(logger: str, module: str, function: str, line: int, host: str, pid: int) -> bytes:
-    return _part(_origin_fields(logger, module, function, line, host, pid))
+def _origin_part(logger: str, module: str, function: str, line: int) -> bytes:
+    fields = _origin_fields(logger, module, function, line)
+    return _part(fields, fields.items())
+
+
+os.register_at_fork(after_in_child=_origin_part.cache_clear)
 
 
 def _context_part(event: canonical.RequestEvent) -> bytes:
     part = event.context_part
     if part is None:
-        part = event.context_part = _part(event.context)[:-1]
+        # The request's id comes first. It is never the same, and was not taken if it was shaped
+        # like a secret.
+        texts = islice(event.context.items(), 1, None)
+        part = event.context_part = _part(event.context, texts)[:-1]
     return part
 
 
-def _part(fields: Fields) -> bytes:
+def _part(fields: Fields, texts: Iterable[tuple[str, Any]]) -> bytes:
     """Serialise fields as the continuation of an object: with a comma for the opening brace."""
     if not fields:
         return b"}"
@@ -199,6 +205,6 @@ def _part(fields: Fields) -> bytes:
         line = orjson.dumps(fields)
     except TypeError:
         line = b""
-    if not line or len(line) > _MAX_BYTES or redact.may_hold_secret(line.decode()):
+    if not line or len(line) > _MAX_BYTES or redact.may_hold_secrets(texts, line):
         line = _careful_line(fields, ())
     return b"," + line[1:]

@@ -3,6 +3,7 @@
 import logging
 
 from webapp.events import canonical, schema, strict
+from webapp.events.lines import FrequentRecord
 from webapp.events.rotation import SharedRotatingHandler
 
 
@@ -32,7 +33,7 @@ class FlightRecorder(logging.Handler):
             if event is None:
                 return False
             if not event.released:
-                event.held.append(_settled(record))
+                event.hold(_settled(record))
                 return False
         if event is None:
             self._file.emit_together((record,))
@@ -49,8 +50,9 @@ class FlightRecorder(logging.Handler):
 
 def _is_followed(record: logging.LogRecord) -> bool:
     """Tell whether another line of the request is about to come."""
-    is_prediction = record.__dict__.get("event_type") == schema.PREDICTION
-    return is_prediction and record.levelno == logging.INFO
+    return (
+        isinstance(record, FrequentRecord) and record.facts.get("event_type") == schema.PREDICTION
+    )
 
 
 def _settled(record: logging.LogRecord) -> logging.LogRecord:

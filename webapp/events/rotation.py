@@ -84,7 +84,9 @@ class SharedRotatingHandler(logging.Handler):
 
     def emit_together(self, records: Sequence[logging.LogRecord]) -> None:
         """Write records that are ready together, as lines that follow each other."""
-        lines = [(self._json.line(record), record.levelname) for record in records]
+        lines = []
+        for record in records:  # a comprehension is a call
+            lines.append((self._json.line(record), record.levelname))
         late: Sequence[tuple[Lines, bool, bool]] = ()
         with self._mutex:
             if self._writing:

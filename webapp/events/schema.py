@@ -83,6 +83,10 @@ FIELDS: Final[tuple[Field, ...]] = (
 )
 
 FIELD_NAMES: Final[frozenset[str]] = frozenset(field.name for field in FIELDS)
+# What a line has by itself, and no fact can replace.
+GIVEN_NAMES: Final[frozenset[str]] = frozenset(
+    field.name for field in FIELDS if field.on in ("every line", "in a request")
+)
 
 # Event types; `message` is a constant sentence for each.
 REQUEST_STARTED: Final = "request_started"

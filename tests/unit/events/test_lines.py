@@ -14,6 +14,7 @@ import pytest
 from tests.unit.events.conftest import Log
 from webapp.events import canonical, schema
 from webapp.events.formatter import JsonFormatter, describe_exception
+from webapp.events.lines import FrequentLine
 
 ALWAYS = {
     *("timestamp", "level", "logger", "message", "module", "function", "line", "event_type"),
@@ -46,6 +47,23 @@ def test_the_time_is_utc_with_microseconds_and_z(log: Log) -> None:
 def test_the_time_is_when_the_record_was_made(created: float, text: str) -> None:
     record = logging.makeLogRecord({"created": created, "msg": ""})
     assert JsonFormatter().line(record).startswith(b'{"timestamp":"%s"' % text.encode())
+
+
+def test_other_handlers_find_the_facts_of_a_frequent_line_among_its_attributes() -> None:
+    logger, kept = logging.Logger("some.logger"), list[logging.LogRecord]()
+    handler = logging.Handler()
+    handler.emit = kept.append  # type: ignore[method-assign]
+    logger.addHandler(handler)
+
+    def tell() -> None:
+        line.emit(logging.INFO, "Counted", {"event_type": "log", "rows": 7}, ValueError("odd"))
+
+    line = FrequentLine(logger, tell)
+    tell()
+    layout = logging.Formatter("%(levelname)s %(name)s %(funcName)s %(message)s %(rows)d")
+    text = layout.format(kept[0])
+    assert text.startswith("INFO some.logger tell Counted 7\nValueError: odd")
+    assert logging.makeLogRecord(kept[0].__dict__).__dict__.items() >= {"rows": 7}.items()
 
 
 def test_threads_with_records_of_different_seconds_do_not_mix_them_up() -> None:

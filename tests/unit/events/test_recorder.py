@@ -7,6 +7,7 @@ import pytest
 
 from tests.unit.events.conftest import Event, Log
 from webapp.events import canonical
+from webapp.events.lines import FrequentLine
 from webapp.events.recorder import FlightRecorder
 
 Open = Callable[..., canonical.RequestEvent]
@@ -149,7 +150,10 @@ def test_at_a_higher_level_the_usual_lines_are_held_too(full_log: Log, open_even
 
 def predict() -> None:
     """Write the line of a prediction."""
-    logger.info("Prediction completed", extra={"event_type": "prediction"})
+    _predicted.emit(logging.INFO, "Prediction completed", {"event_type": "prediction"})
+
+
+_predicted = FrequentLine(logger, predict)
 
 
 def test_a_prediction_is_written_with_the_next_line_of_its_request(
