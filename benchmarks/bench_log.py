@@ -39,6 +39,7 @@ RECORDS = 20_000
 ROUNDS = 10
 WARM_UP = 2_000
 REPEATS = 5
+HOOKS_REPEATS = 11  # of runs whose ratios differ by some hundredths
 WRK_SECONDS = 5
 CONNECTIONS = 2
 PROCESSES = 4
@@ -330,8 +331,9 @@ def show_hooks() -> None:
     if shutil.which("wrk") is None:
         console.print("The hooks are not measured: wrk is not installed.")
         return
+    os.sync()  # what the other parts left to be written would be written meanwhile
     rates: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(REPEATS):
+    for _ in range(HOOKS_REPEATS):
         for hooks in (False, True):
             with tempfile.TemporaryDirectory() as folder:
                 rates[hooks].append(serve(hooks, Path(folder)))
