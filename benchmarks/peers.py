@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Pellucid(Contestant):
 
     def __init__(self, server: Server, token: str) -> None:
         self.server = server
-        self.about = f"{gunicorn_options()}; token, three log lines, metrics"
+        self.about = f"{' '.join(gunicorn_options())}; token, three log lines, metrics"
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
     def ask(self, model: str, rows: list[Any]) -> Ask:
@@ -125,15 +126,15 @@ class Peer(Contestant):
 
 
 @cache
-def gunicorn_options() -> str:
-    """Say how gunicorn.conf.py serves: the bare servers are given the same."""
+def gunicorn_options(**others: str) -> list[str]:
+    """Say how gunicorn.conf.py serves: the bare servers are given the same, but for our worker."""
     environ = dict(os.environ)
-    chosen = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
+    chosen = runpy.run_path(str(ROOT / "gunicorn.conf.py")) | others
     os.environ.clear()  # what the file sets is for the process that serves
     os.environ.update(environ)
     options = {"worker-class": "worker_class", "threads": "threads", "keep-alive": "keepalive"}
-    said = " ".join(f"--{option} {chosen[name]}" for option, name in options.items())
-    return f"--workers {WORKERS} {said}"
+    said = [(f"--{option}", str(chosen[name])) for option, name in options.items()]
+    return ["--workers", str(WORKERS), *chain(*said)]
 
 
 def environment(name: str) -> Path:
@@ -168,16 +169,16 @@ def bare_onnx(models: Path, served: frozenset[str]) -> Peer:
 
 
 def _bare(name: str, programs: Path, models: Path, served: frozenset[str], **environ: str) -> Peer:
-    options = gunicorn_options()
+    options = gunicorn_options(worker_class="gthread")
 
     def command(port: int) -> list[str | Path]:
         fixed = ["-c", "/dev/null", "--chdir", HERE, "-b", f"127.0.0.1:{port}"]
-        return [programs / "gunicorn", *fixed, "--no-control-socket", *options.split(), "bare:app"]
+        return [programs / "gunicorn", *fixed, "--no-control-socket", *options, "bare:app"]
 
     def body(model: str, rows: list[Any]) -> Any:
         return {"input_data": rows}
 
-    about = f"{options}; no token, no log"
+    about = f"{' '.join(options)}; no token, no log"
     return Peer(name, about, command, "/predict/{model}", body, models, served, **environ)
 
 
