@@ -61,7 +61,7 @@ class ReservedDict(mmap_dict.MmapedDict):
         """Write a value, or leave that to its next change if there is no room for it."""
         place = self._positions.get(key)
         if place is not None:  # as nearly always
-            self._m[place : place + 16] = _VALUE.pack(value, timestamp)
+            self._m[place : place + _VALUE.size] = _VALUE.pack(value, timestamp)
             return
         with suppress(OSError):
             super().write_value(key, value, timestamp)  # type: ignore[no-untyped-call]

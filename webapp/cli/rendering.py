@@ -16,7 +16,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from webapp.events.schema import FIELD_NAMES, FIELDS
+from webapp.events.schema import FIELD_NAMES, FIELDS, GIVEN_NAMES
 
 Record = Mapping[str, Any]
 LEVEL_STYLES: Final = {
@@ -32,8 +32,7 @@ _SECONDS: Final = frozenset(("avg", "min", "max", "p50", "p95", "p99", "total"))
 _MOMENTS: Final = frozenset(("timestamp", "start", "first_seen", "last_seen", "last_used"))
 # Of an event these have columns of their own, or say little to a reader of a table.
 NOT_FACTS: Final = (
-    frozenset(field.name for field in FIELDS if field.on in ("every line", "in a request"))
-    | {"user_agent", "exception", "request_bytes", "response_bytes", "raw"}
+    GIVEN_NAMES | {"user_agent", "exception", "request_bytes", "response_bytes", "raw"}
 ) - {"user_id", "internal"}
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Final
@@ -58,10 +58,10 @@ class RequestEvent:
         self.finished = False
         self.streamed = False  # the response is still on its way when the request is torn down
         # The flight recorder: records below the level of the log, written only if they matter.
-        self.held: list[logging.LogRecord] = []
+        self.held: deque[logging.LogRecord] = deque(maxlen=HELD_RECORDS)
         self.released = False
         # Records of which another of this request is about to follow: both share one write.
-        self.followed: list[logging.LogRecord] = []
+        self.followed: deque[logging.LogRecord] = deque()
         self.secrets: set[str] = set()
         self.db_queries = 0
         self.db_duration = 0.0
@@ -82,12 +82,6 @@ class RequestEvent:
         self.context["user_id"] = user_id
         self.context["role"] = role
         self.context_part = None
-
-    def hold(self, record: logging.LogRecord) -> None:
-        """Keep a record for the case that the request turns out to matter; the last ones only."""
-        self.held.append(record)
-        if len(self.held) > HELD_RECORDS:
-            del self.held[0]
 
     def conceal(self, secrets: Iterable[str]) -> None:
         """Never write these values on a line of this request."""
@@ -130,7 +124,7 @@ class RequestEvent:
         """Take the records that waited for another; each once, in whatever thread."""
         while self.followed:
             try:
-                yield self.followed.pop(0)
+                yield self.followed.popleft()
             except IndexError:
                 return
 
@@ -157,7 +151,7 @@ class RequestEvent:
         """Write the held records: the request turned out to matter."""
         self.released = True
         while self.held:
-            logging.getLogger().handle(self.held.pop(0))
+            logging.getLogger().handle(self.held.popleft())
 
 
 _started: Final = FrequentLine(logger, RequestEvent.start)

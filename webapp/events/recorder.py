@@ -33,7 +33,7 @@ class FlightRecorder(logging.Handler):
             if event is None:
                 return False
             if not event.released:
-                event.hold(_settled(record))
+                event.held.append(_settled(record))
                 return False
         if event is None:
             self._file.emit_together((record,))

@@ -25,10 +25,8 @@ from typing import Final
 from webapp.events import streams
 from webapp.events.formatter import JsonFormatter
 from webapp.events.names import WatchedName
-from webapp.events.schema import ACTIVE_NAME
+from webapp.events.schema import ACTIVE_NAME, FILE_MODE, FOLDER_MODE
 
-_FOLDER_MODE: Final = 0o750
-_FILE_MODE: Final = 0o640
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _NEWLINE: Final = b"\n"
 # Each with the level of its record.
@@ -87,7 +85,7 @@ class SharedRotatingHandler(logging.Handler):
         lines = []
         for record in records:  # a comprehension is a call
             lines.append((self._json.line(record), record.levelname))
-        late: Sequence[tuple[Lines, bool, bool]] = ()
+        late: list[tuple[Lines, bool, bool]] = []
         with self._mutex:
             if self._writing:
                 # This very thread is in the middle of a write, and a finaliser or a signal
@@ -97,8 +95,9 @@ class SharedRotatingHandler(logging.Handler):
             self._writing = True
             try:
                 kept, rotated = self._write(lines)
-                if self._waiting:
-                    late = self._write_waiting()
+                while self._waiting:
+                    another = self._waiting.popleft()
+                    late.append((another, *self._write(another)))
             finally:
                 self._writing = False
         try:
@@ -107,13 +106,6 @@ class SharedRotatingHandler(logging.Handler):
                 self._tell(*written)
         except Exception:  # a callback's failure is not the caller's
             streams.write_if_room(streams.STDERR, traceback.format_exc().encode())
-
-    def _write_waiting(self) -> list[tuple[Lines, bool, bool]]:
-        late = []
-        while self._waiting:
-            lines = self._waiting.popleft()
-            late.append((lines, *self._write(lines)))
-        return late
 
     def _tell(self, lines: Lines, kept: bool, rotated: bool) -> None:
         tell = self._on_written if kept else self._on_dropped
@@ -211,10 +203,10 @@ class SharedRotatingHandler(logging.Handler):
 
     def _open(self) -> None:
         try:
-            fd = os.open(self._path, _FLAGS, _FILE_MODE)
+            fd = os.open(self._path, _FLAGS, FILE_MODE)
         except FileNotFoundError:
-            os.makedirs(self._log_dir, _FOLDER_MODE, exist_ok=True)
-            fd = os.open(self._path, _FLAGS, _FILE_MODE)
+            os.makedirs(self._log_dir, FOLDER_MODE, exist_ok=True)
+            fd = os.open(self._path, _FLAGS, FILE_MODE)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "not a regular file")

@@ -104,6 +104,9 @@ MODEL_QUARANTINED: Final = "model_quarantined"
 LOG: Final = "log"
 
 UNMATCHED: Final = "<unmatched>"
+# Of the log and of its archive: nobody else reads them.
+FOLDER_MODE: Final = 0o750
+FILE_MODE: Final = 0o640
 ACTIVE_NAME: Final = "app.log"
 # A closed segment keeps this name for life: app-<utc>-<pid>.jsonl
 SEGMENT_GLOB: Final = "app-*.jsonl"

@@ -22,7 +22,7 @@ from typing import BinaryIO, Final
 import duckdb
 
 from webapp import launcher
-from webapp.events.schema import FIELDS
+from webapp.events.schema import FIELDS, FILE_MODE, FOLDER_MODE
 from webapp.logstore.files import (
     ARCHIVE_NAME,
     WORK_NAME,
@@ -35,9 +35,6 @@ from webapp.logstore.retention import prune, tidy
 from webapp.logstore.view import EXTRA, NAMES, literal, quote, raw_source
 
 MEMORY_LIMIT: Final = "300MB"
-# As the log itself has them; DuckDB leaves its files to the umask.
-_FOLDER_MODE: Final = 0o750
-_FILE_MODE: Final = 0o640
 # Small groups: a question about a short time, or one request, then reads little.
 _ROW_GROUP_ROWS: Final = 32_768
 _INVALID_BYTES: Final = 64 * 2**10
@@ -87,7 +84,7 @@ def archive_lock(log_dir: Path) -> Iterator[None]:
     ArchiveBusyError : another one waits already; it will see all that is there now
     """
     folder = log_dir / ARCHIVE_NAME
-    folder.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
+    folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     with (folder / ".lock").open("wb") as lock, (folder / ".waiting").open("wb") as waiting:
         if not _try_lock(lock):
             if not _try_lock(waiting):
@@ -133,7 +130,7 @@ def archive_segments(
 
 def _archive_segment(log_dir: Path, segment: Path) -> Archived:
     work = log_dir / ARCHIVE_NAME / WORK_NAME
-    work.mkdir(_FOLDER_MODE, exist_ok=True)
+    work.mkdir(FOLDER_MODE, exist_ok=True)
     with segment.open("rb") as file:
         raw = RawFile(segment, file)
         size = raw.size_bytes
@@ -201,7 +198,7 @@ def _write_parts(
             f" ORDER BY timestamp NULLS LAST) TO {literal(str(path))}"
             f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP_ROWS})"
         )
-        path.chmod(_FILE_MODE)
+        path.chmod(FILE_MODE)  # DuckDB leaves it to the umask
         _sync(path)
         made.append((day, path))
     return made
@@ -218,7 +215,7 @@ def _move_into_place(log_dir: Path, made: list[tuple[date, Path]]) -> list[Path]
     finished = []
     for day, path in made:
         folder = log_dir / ARCHIVE_NAME / f"date={day.isoformat()}"
-        folder.mkdir(_FOLDER_MODE, exist_ok=True)
+        folder.mkdir(FOLDER_MODE, exist_ok=True)
         finished.append(path.rename(folder / path.name))
         _sync_folder(folder)
     _sync_folder(log_dir / ARCHIVE_NAME)
