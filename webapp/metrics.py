@@ -1,7 +1,9 @@
 """Prometheus metrics, counted beside the log for live scraping, over all workers."""
 
 import os
+from bisect import bisect_left
 from contextlib import suppress
+from functools import cache
 from struct import Struct
 from threading import RLock
 from typing import Final
@@ -59,10 +61,6 @@ class ReservedDict(mmap_dict.MmapedDict):
 
     def write_value(self, key: str, value: float, timestamp: float) -> None:
         """Write a value, or leave that to its next change if there is no room for it."""
-        place = self._positions.get(key)
-        if place is not None:  # as nearly always
-            self._m[place : place + _VALUE.size] = _VALUE.pack(value, timestamp)
-            return
         with suppress(OSError):
             super().write_value(key, value, timestamp)  # type: ignore[no-untyped-call]
 
@@ -86,26 +84,51 @@ if MULTIPROC_DIR:
             """Add to the value, in memory and in the file."""
             with _counting:
                 self._value += amount
-                self._file.write_value(self._key, self._value, 0.0)
+                file = self._file
+                place = file._positions.get(self._key)
+                if place is None:
+                    file.write_value(self._key, self._value, 0.0)
+                else:  # as nearly always
+                    file._m[place : place + _VALUE.size] = _VALUE.pack(self._value, 0.0)
 
     # Chosen before the first metric exists; the library's default goes by pid.
     values.ValueClass = SlotValue
 
-REQUEST_SECONDS: Final = Histogram(
+
+class QuickCounter(Counter):
+    """The library's counter, which does not ask at each count whether it has all its labels."""
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        """Add to the counter."""
+        self._value.inc(amount)
+
+
+class QuickHistogram(Histogram):
+    """The library's histogram, which neither asks that nor tries one bound after the other."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """Count an amount in its bucket, and sum it up."""
+        self._sum.inc(amount)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
+
+
+REQUEST_SECONDS: Final = QuickHistogram(
     "http_server_request_duration_seconds",
     "Time to answer a request.",
     ["route", "method", "status"],
 )
-PREDICTIONS: Final = Counter("pellucid_predictions", "Predictions asked for.", ["model", "outcome"])
-PREDICTION_ROWS: Final = Counter("pellucid_prediction_rows", "Rows predicted.", ["model"])
-PREDICTION_SECONDS: Final = Histogram(
+PREDICTIONS: Final = QuickCounter(
+    "pellucid_predictions", "Predictions asked for.", ["model", "outcome"]
+)
+PREDICTION_ROWS: Final = QuickCounter("pellucid_prediction_rows", "Rows predicted.", ["model"])
+PREDICTION_SECONDS: Final = QuickHistogram(
     "pellucid_prediction_duration_seconds", "Time in the estimator.", ["model"]
 )
-MODEL_LOAD_SECONDS: Final = Histogram(
+MODEL_LOAD_SECONDS: Final = QuickHistogram(
     "pellucid_model_load_duration_seconds", "Time to load a model.", ["outcome"]
 )
-LOG_RECORDS: Final = Counter("pellucid_log_records", "Lines written to the log.", ["level"])
-LOG_RECORDS_DROPPED: Final = Counter(
+LOG_RECORDS: Final = QuickCounter("pellucid_log_records", "Lines written to the log.", ["level"])
+LOG_RECORDS_DROPPED: Final = QuickCounter(
     "pellucid_log_records_dropped", "Lines that could not be written to the log."
 )
 
@@ -113,33 +136,17 @@ LOG_RECORDS_DROPPED: Final = Counter(
 MODEL_LOAD_SECONDS.labels("success")
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_request_children: dict[tuple[str, str, int], Histogram] = {}
-_prediction_children: dict[str, tuple[Counter, Counter, Histogram]] = {}
-_log_children: dict[str, Counter] = {}
 
 
 def observe_request(route: str, method: str, status_code: int, seconds: float) -> None:
     """Count a request; labels are bounded: a client's own words are not among them."""
-    key = (route, method, status_code // 100)
-    child = _request_children.get(key)
-    if child is None:
-        known = method if method in _METHODS else "OTHER"
-        child = REQUEST_SECONDS.labels(route, known, f"{status_code // 100}xx")
-        if known == method:
-            _request_children[key] = child
-    child.observe(seconds)
+    known = method if method in _METHODS else "OTHER"
+    _of_requests(route, known, status_code // 100).observe(seconds)
 
 
 def observe_prediction(model: str, rows: int, seconds: float) -> None:
     """Count a prediction that succeeded, its rows and its time in the estimator."""
-    children = _prediction_children.get(model)
-    if children is None:
-        children = _prediction_children[model] = (
-            PREDICTIONS.labels(model, "success"),
-            PREDICTION_ROWS.labels(model),
-            PREDICTION_SECONDS.labels(model),
-        )
-    predictions, rows_total, duration = children
+    predictions, rows_total, duration = _of_predictions(model)
     predictions.inc()
     rows_total.inc(rows)
     duration.observe(seconds)
@@ -152,15 +159,32 @@ def count_failed_prediction(model: str) -> None:
 
 def count_log_record(level: str) -> None:
     """Count a line that was written."""
-    child = _log_children.get(level)
-    if child is None:
-        child = _log_children[level] = LOG_RECORDS.labels(level)
-    child.inc()
+    _of_records(level).inc()
 
 
 def count_dropped_log_record(level: str) -> None:
     """Count a line that was lost to the log."""
     LOG_RECORDS_DROPPED.inc()
+
+
+# To find a metric's child is the price of counting it three times over, so each is found once.
+@cache
+def _of_requests(route: str, method: str, status_class: int) -> Histogram:
+    return REQUEST_SECONDS.labels(route, method, f"{status_class}xx")
+
+
+@cache
+def _of_predictions(model: str) -> tuple[Counter, Counter, Histogram]:
+    return (
+        PREDICTIONS.labels(model, "success"),
+        PREDICTION_ROWS.labels(model),
+        PREDICTION_SECONDS.labels(model),
+    )
+
+
+@cache
+def _of_records(level: str) -> Counter:
+    return LOG_RECORDS.labels(level)
 
 
 def exposition() -> bytes:
