@@ -16,6 +16,9 @@ HELD_RECORDS: Final = 200
 # A statement that runs so often in one request is most likely a query in a loop.
 REPEATED_QUERIES: Final = 5
 _WARN_STATUSES: Final = frozenset({401, 403, 429})
+# What the last line has in any case, first, and what no fact can replace.
+_LAST_FACTS: Final = ("event_type", "status_code", "duration", "db_queries", "db_duration")
+_GIVEN: Final = schema.GIVEN_NAMES.union(_LAST_FACTS)
 
 
 class RequestEvent:
@@ -40,6 +43,7 @@ class RequestEvent:
         "secrets",
         "slow_seconds",
         "statements",
+        "status_code",
         "streamed",
     )
 
@@ -54,6 +58,7 @@ class RequestEvent:
         if internal:
             context["internal"] = True
         self.slow_seconds = slow_seconds
+        self.status_code = 500  # until there is an answer
         self.exception: BaseException | None = None
         self.finished = False
         self.streamed = False  # the response is still on its way when the request is torn down
@@ -67,11 +72,10 @@ class RequestEvent:
         self.db_duration = 0.0
         self.statements: Counter[str] | None = None
 
-    def start(self, **facts: Any) -> None:
+    def start(self, facts: dict[str, Any]) -> None:
         """Write the line that says that the request began."""
         level = logging.DEBUG if self.internal else logging.INFO
-        facts["event_type"] = schema.REQUEST_STARTED
-        _started.emit(level, "Request started", facts)
+        _started.emit(level, "Request started", {"event_type": schema.REQUEST_STARTED, **facts})
 
     def annotate(self, **facts: Any) -> None:
         """Add facts to the request's last line."""
@@ -130,15 +134,15 @@ class RequestEvent:
 
     def _last_facts(self, status_code: int, duration: float) -> dict[str, Any]:
         noted = self.facts
-        if not schema.GIVEN_NAMES.isdisjoint(noted):
-            noted = {name: noted[name] for name in noted if name not in schema.GIVEN_NAMES}
-        facts = {
-            **noted,
+        if not _GIVEN.isdisjoint(noted):
+            noted = {name: noted[name] for name in noted if name not in _GIVEN}
+        facts = {  # as in _LAST_FACTS
             "event_type": schema.REQUEST_COMPLETED,
             "status_code": status_code,
             "duration": int(duration * 1e6) / 1e6,  # a fifth of what `round` costs
             "db_queries": self.db_queries,
             "db_duration": self.db_duration and round(self.db_duration, 6),
+            **noted,
         }
         if self.statements is not None:
             statement, count = self.statements.most_common(1)[0]
@@ -154,8 +158,8 @@ class RequestEvent:
             logging.getLogger().handle(self.held.popleft())
 
 
-_started: Final = FrequentLine(logger, RequestEvent.start)
-_ended: Final = FrequentLine(logger, RequestEvent.finish)
+_started: Final = FrequentLine(logger, RequestEvent.start, chosen_facts=1)
+_ended: Final = FrequentLine(logger, RequestEvent.finish, chosen_facts=len(_LAST_FACTS))
 
 _current: ContextVar[RequestEvent | None] = ContextVar("request_event", default=None)
 

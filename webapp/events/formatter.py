@@ -24,9 +24,8 @@ _RESERVED: Final = frozenset({*RESERVED_ATTRS, "message", "asctime", "taskName",
 # `extra` comes after what every record has, so a line need not look at those again.
 _PLAIN_ATTRIBUTES: Final = len(logging.makeLogRecord({}).__dict__)
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
-# Time, level, message and type begin each line. The first is never the same, and all four are the
-# program's own words where a record comes from a `FrequentLine`.
-_CHOSEN_FACTS: Final = 4
+# Time, level and message begin each line.
+_FIRST_FIELDS: Final = 3
 _HOST: Final = socket.gethostname()
 _MAX_BYTES: Final = strict.MAX_LINE_BYTES - strict.SEQ_BYTES
 Fields = dict[str, Any]
@@ -62,44 +61,34 @@ class JsonFormatter(BaseJsonFormatter):
 
     def _line(self, record: logging.LogRecord) -> bytes:
         event = canonical.current()
-        facts = self._facts(record, event)
-        function = facts.pop("function", record.funcName)
-        origin = (record.name, record.module, function, record.lineno)
+        timestamp, level = self._timestamp(record.created), record.levelname
+        facts: Fields
+        if isinstance(record, FrequentRecord):
+            facts = {"timestamp": timestamp, "level": level, "message": record.msg, **record.facts}
+            origin, chosen = record.origin, _FIRST_FIELDS + record.chosen_facts
+        else:
+            facts = {"timestamp": timestamp, "level": level, "message": _message(record)}
+            facts |= _extras(record, event)
+            function = facts.pop("function", record.funcName)
+            origin, chosen = (record.name, record.module, function, record.lineno), 1
+        if record.exc_info and record.exc_info[0] is not None:
+            facts |= describe_exception(record.exc_info[1])
+        elif record.exc_text:
+            facts["exception"] = record.exc_text
         if event is None or not event.secrets:
             try:
                 first = orjson.dumps(facts, default=strict.nearer, option=strict.OPTIONS)
-                context_part = _context_part(event) if event is not None else b""
+                context_part = b"" if event is None else event.context_part or _context_part(event)
                 line = first[:-1] + context_part + _origin_part(*origin)
             except TypeError:
                 pass  # a value that orjson refuses, or an origin that cannot be remembered
             else:
-                chosen = _CHOSEN_FACTS if isinstance(record, FrequentRecord) else 1
                 texts = islice(facts.items(), chosen, None)
                 if len(line) <= _MAX_BYTES and not redact.may_hold_secrets(texts, first):
                     return line
         context = event.context if event is not None else {}
         secrets = event.secrets if event is not None else ()
         return _careful_line({**facts, **context, **_origin_fields(*origin)}, secrets)
-
-    def _facts(self, record: logging.LogRecord, event: canonical.RequestEvent | None) -> Fields:
-        context = event.context if event is not None else {}
-        facts = {
-            "timestamp": self._timestamp(record.created),
-            "level": record.levelname,
-            "message": _message(record),
-            "event_type": schema.LOG,
-        }
-        if isinstance(record, FrequentRecord):
-            facts |= record.facts  # whose names are not those of the context
-        else:
-            for name, value in islice(record.__dict__.items(), _PLAIN_ATTRIBUTES, None):
-                if name not in _RESERVED and name not in context:
-                    facts[name] = value
-        if record.exc_info and record.exc_info[0] is not None:
-            facts.update(describe_exception(record.exc_info[1]))
-        elif record.exc_text:
-            facts["exception"] = record.exc_text
-        return facts
 
     def _timestamp(self, created: float) -> str:
         second = int(created)
@@ -139,6 +128,16 @@ def _fingerprint(name: str, exception: BaseException) -> str:
         f"{Path(code.co_filename).stem}.{code.co_qualname}" for code in (*own[-1:], *frames[-1:])
     )
     return hashlib.sha256("|".join([name, *places]).encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def _extras(record: logging.LogRecord, event: canonical.RequestEvent | None) -> Fields:
+    """Take what a caller added to a record: nothing that says which request, or who wrote."""
+    context = event.context if event is not None else {}
+    extras: Fields = {"event_type": schema.LOG}
+    for name, value in islice(record.__dict__.items(), _PLAIN_ATTRIBUTES, None):
+        if name not in _RESERVED and name not in context:
+            extras[name] = value
+    return extras
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -181,23 +180,21 @@ def _origin_fields(logger: str, module: str, function: str, line: int) -> Fields
 @lru_cache(maxsize=4096)
 def _origin_part(logger: str, module: str, function: str, line: int) -> bytes:
     fields = _origin_fields(logger, module, function, line)
-    return _part(fields, fields.items())
+    return _part(fields, fields.values())
 
 
 os.register_at_fork(after_in_child=_origin_part.cache_clear)
 
 
 def _context_part(event: canonical.RequestEvent) -> bytes:
-    part = event.context_part
-    if part is None:
-        # The request's id comes first. It is never the same, and was not taken if it was shaped
-        # like a secret.
-        texts = islice(event.context.items(), 1, None)
-        part = event.context_part = _part(event.context, texts)[:-1]
+    # The request's id comes first. It is never the same, and was not taken if it was shaped like
+    # a secret.
+    texts = islice(event.context.values(), 1, None)
+    part = event.context_part = _part(event.context, texts)[:-1]
     return part
 
 
-def _part(fields: Fields, texts: Iterable[tuple[str, Any]]) -> bytes:
+def _part(fields: Fields, texts: Iterable[Any]) -> bytes:
     """Serialise fields as the continuation of an object: with a comma for the opening brace."""
     if not fields:
         return b"}"
@@ -205,6 +202,6 @@ def _part(fields: Fields, texts: Iterable[tuple[str, Any]]) -> bytes:
         line = orjson.dumps(fields)
     except TypeError:
         line = b""
-    if not line or len(line) > _MAX_BYTES or redact.may_hold_secrets(texts, line):
+    if not line or len(line) > _MAX_BYTES or redact.is_suspicious("\n".join(map(str, texts))):
         line = _careful_line(fields, ())
     return b"," + line[1:]

@@ -18,6 +18,8 @@ class FrequentRecord(logging.LogRecord):
 
     facts: dict[str, Any]
     same: dict[str, Any]
+    origin: tuple[str, str, str, int]  # logger, module, function, line
+    chosen_facts: int
 
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # it is a getter in C as well
@@ -31,9 +33,17 @@ class FrequentLine:
 
     Those look for the caller in the stack, and for each fact among the record's attributes. Here
     both are known: the line comes from one function, and no fact has the name of an attribute.
+
+    Parameters
+    ----------
+    logger : what the records are handed to
+    function : where they come from, on the line
+    chosen_facts : how many of the first facts are the program's own words, or numbers
     """
 
-    def __init__(self, logger: logging.Logger, function: Callable[..., Any]) -> None:
+    def __init__(
+        self, logger: logging.Logger, function: Callable[..., Any], chosen_facts: int
+    ) -> None:
         self._logger = logger
         attributes = {
             "name": logger.name,
@@ -43,7 +53,14 @@ class FrequentLine:
         }
         same = logging.makeLogRecord(attributes).__dict__
         self._record: Final[type[FrequentRecord]] = type(
-            "FrequentRecord", (FrequentRecord,), {**same, "same": same}
+            "FrequentRecord",
+            (FrequentRecord,),
+            {
+                **same,
+                "same": same,
+                "origin": tuple(attributes.values()),
+                "chosen_facts": chosen_facts,
+            },
         )
 
     def emit(

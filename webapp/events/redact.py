@@ -75,7 +75,7 @@ _CHOSEN: Final = FIELD_NAMES - {
     *("reason", "details", "exception"),
 }
 
-_REMEMBERED_CHARS: Final = 128
+_REMEMBERED_CHARS: Final = 256
 _HARMLESS: Final = frozenset({int, float, bool, type(None)})
 
 _process_secrets: set[str] = set()
@@ -89,7 +89,7 @@ def remember(*secrets: str) -> None:
         _process_secrets.update(written)
         _process_needles.update(written)
         _process_needles.update(json.dumps(one, ensure_ascii=False)[1:-1] for one in written)
-    _is_suspicious.cache_clear()
+    _remembered.cache_clear()
 
 
 def spellings(secret: str) -> set[str]:
@@ -127,7 +127,12 @@ def may_hold_secret(text: str) -> bool:
     return False
 
 
-_is_suspicious: Final = lru_cache(maxsize=4096)(may_hold_secret)
+_remembered: Final = lru_cache(maxsize=4096)(may_hold_secret)
+
+
+def is_suspicious(text: str) -> bool:
+    """Tell the same; of short texts, which mostly come again, it is remembered."""
+    return _remembered(text) if len(text) <= _REMEMBERED_CHARS else may_hold_secret(text)
 
 
 def may_hold_secrets(fields: Iterable[tuple[str, Any]], line: bytes) -> bool:
@@ -139,12 +144,11 @@ def may_hold_secrets(fields: Iterable[tuple[str, Any]], line: bytes) -> bool:
     for name, value in fields:
         kind = type(value)
         if kind is str:
-            look = _is_suspicious if len(value) <= _REMEMBERED_CHARS else may_hold_secret
-            if look(value):
+            if is_suspicious(value):
                 return True
         elif kind not in _HARMLESS:
             return may_hold_secret(line.decode())
-        if name not in FIELD_NAMES and _is_suspicious(name):
+        if name not in FIELD_NAMES and is_suspicious(name):
             return True
     return False
 

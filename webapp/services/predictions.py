@@ -214,7 +214,7 @@ def _log_success(version: ResolvedVersion, prediction: Prediction) -> None:
     )
 
 
-_completed: Final = FrequentLine(logger, _log_success)
+_completed: Final = FrequentLine(logger, _log_success, chosen_facts=3)
 
 
 def _log_failure(version: ResolvedVersion | None, error: AppError, duration: float) -> None:

@@ -42,11 +42,11 @@ def init_app(app: Flask, settings: Settings) -> None:
     def open_event() -> None:
         req = _request()
         event = _new_event(req, slow_seconds)
-        event.start(**_opening_facts(req, event))
+        event.start(_opening_facts(req, event))
 
     def copy_status(response: Response) -> Response:
         event = current_event(slow_seconds)
-        event.facts["status_code"] = response.status_code
+        event.status_code = response.status_code
         length = response.headers.get("Content-Length")
         if length is not None:  # set with the body, by werkzeug
             event.facts["response_bytes"] = int(length)
@@ -57,7 +57,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         event = current_event(slow_seconds)
         if exception is not None:
             event.exception = event.exception or exception
-            event.annotate(status_code=500)
+            event.status_code = 500
         if not event.streamed:
             finish(event)
         canonical.leave()
@@ -81,10 +81,9 @@ def finish(event: canonical.RequestEvent) -> None:
     """Write the event's last line and count the request."""
     if event.finished:
         return
-    status_code = event.facts.pop("status_code", 500)
-    seconds = event.finish(status_code)
+    seconds = event.finish(event.status_code)
     context = event.context
-    metrics.observe_request(context["route"], context["method"], status_code, seconds)
+    metrics.observe_request(context["route"], context["method"], event.status_code, seconds)
 
 
 def finish_with_stream(response: Response) -> Response:

@@ -14,7 +14,7 @@ Open = Callable[..., canonical.RequestEvent]
 
 def test_a_request_is_told_in_two_lines(full_log: Log, open_event: Open) -> None:
     event = open_event()
-    event.start(user_agent="curl/8")
+    event.start({"user_agent": "curl/8"})
     event.annotate(rows=3)
     canonical.annotate(model_id="m")
     event.finish(200)

@@ -58,7 +58,7 @@ def test_other_handlers_find_the_facts_of_a_frequent_line_among_its_attributes()
     def tell() -> None:
         line.emit(logging.INFO, "Counted", {"event_type": "log", "rows": 7}, ValueError("odd"))
 
-    line = FrequentLine(logger, tell)
+    line = FrequentLine(logger, tell, chosen_facts=1)
     tell()
     layout = logging.Formatter("%(levelname)s %(name)s %(funcName)s %(message)s %(rows)d")
     text = layout.format(kept[0])
@@ -128,7 +128,7 @@ def test_our_own_events_use_the_fields_of_the_schema_only(
     full_log: Log, open_event: Callable[..., canonical.RequestEvent]
 ) -> None:
     event = open_event()
-    event.start(user_agent="curl/8", query_params={"a": ["1"]})
+    event.start({"user_agent": "curl/8", "query_params": {"a": ["1"]}})
     for _ in range(canonical.REPEATED_QUERIES):
         event.note_query("SELECT 1", 0.01)
     event.annotate(error="KeyError", reason="why", model_id="m", rows=1, request_bytes=0)

@@ -109,7 +109,7 @@ def test_a_detail_that_cannot_be_formatted_is_written_all_the_same(
 
 def test_an_internal_request_that_ends_well_leaves_no_line(recorded: Log, open_event: Open) -> None:
     event = open_event(internal=True)
-    event.start()
+    event.start({})
     event.finish(200)
     assert recorded.lines() == []
 
@@ -118,7 +118,7 @@ def test_an_internal_request_that_fails_is_told_from_its_start(
     recorded: Log, open_event: Open
 ) -> None:
     event = open_event(internal=True)
-    event.start()
+    event.start({})
     event.finish(500)
     assert messages(recorded) == ["Request started", "Request failed"]
 
@@ -140,7 +140,7 @@ def test_at_a_higher_level_the_usual_lines_are_held_too(full_log: Log, open_even
     def serve(status: int) -> list[Event]:
         before = len(full_log.lines())
         event = open_event()
-        event.start()
+        event.start({})
         event.finish(status)
         return full_log.events()[before:]
 
@@ -153,7 +153,7 @@ def predict() -> None:
     _predicted.emit(logging.INFO, "Prediction completed", {"event_type": "prediction"})
 
 
-_predicted = FrequentLine(logger, predict)
+_predicted = FrequentLine(logger, predict, chosen_facts=1)
 
 
 def test_a_prediction_is_written_with_the_next_line_of_its_request(
