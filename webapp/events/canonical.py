@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Final
@@ -16,15 +16,18 @@ HELD_RECORDS: Final = 200
 # A statement that runs so often in one request is most likely a query in a loop.
 REPEATED_QUERIES: Final = 5
 _WARN_STATUSES: Final = frozenset({401, 403, 429})
-# What the last line has in any case, first, and what no fact can replace.
-_LAST_FACTS: Final = ("event_type", "status_code", "duration", "db_queries", "db_duration")
-_GIVEN: Final = schema.GIVEN_NAMES.union(_LAST_FACTS)
+# What the last line has in any case, and no fact can replace.
+_GIVEN: Final = schema.GIVEN_NAMES.union(
+    ("event_type", "status_code", "duration", "db_queries", "db_duration")
+)
 
 
 class RequestEvent:
     """What is known of the request that is being served.
 
-    ``context`` stands on every line written meanwhile, ``facts`` on the last one.
+    ``context`` stands on every line written meanwhile, ``facts`` on the last one. The context has
+    the request's id, ``method``, ``path`` and ``client_ip``, in which a client may have put
+    anything, and else what the program chose.
     """
 
     __slots__ = (
@@ -63,10 +66,10 @@ class RequestEvent:
         self.finished = False
         self.streamed = False  # the response is still on its way when the request is torn down
         # The flight recorder: records below the level of the log, written only if they matter.
-        self.held: deque[logging.LogRecord] = deque(maxlen=HELD_RECORDS)
+        self.held: list[logging.LogRecord] = []
         self.released = False
         # Records of which another of this request is about to follow: both share one write.
-        self.followed: deque[logging.LogRecord] = deque()
+        self.followed: list[logging.LogRecord] = []
         self.secrets: set[str] = set()
         self.db_queries = 0
         self.db_duration = 0.0
@@ -75,10 +78,12 @@ class RequestEvent:
     def start(self, facts: dict[str, Any]) -> None:
         """Write the line that says that the request began."""
         level = logging.DEBUG if self.internal else logging.INFO
-        _started.emit(level, "Request started", {"event_type": schema.REQUEST_STARTED, **facts})
+        _started.emit(level, "Request started", {"event_type": schema.REQUEST_STARTED}, facts)
 
     def annotate(self, **facts: Any) -> None:
         """Add facts to the request's last line."""
+        if not _GIVEN.isdisjoint(facts):
+            facts = {name: facts[name] for name in facts if name not in _GIVEN}
         self.facts.update(facts)
 
     def identify(self, user_id: str, role: str) -> None:
@@ -91,6 +96,12 @@ class RequestEvent:
         """Never write these values on a line of this request."""
         for secret in secrets:
             self.secrets |= redact.spellings(secret)
+
+    def hold(self, record: logging.LogRecord) -> None:
+        """Keep a record that is too detailed for the log; of many, the last."""
+        self.held.append(record)
+        if len(self.held) > HELD_RECORDS:
+            del self.held[0]
 
     def note_query(self, statement: str, seconds: float) -> None:
         """Count one SQL statement and the time it took."""
@@ -111,14 +122,23 @@ class RequestEvent:
         slow = duration > self.slow_seconds
         if failed or slow:
             self._release()
-        facts = self._last_facts(status_code, duration)
+        figures = {
+            "event_type": schema.REQUEST_COMPLETED,
+            "status_code": status_code,
+            "duration": int(duration * 1e6) / 1e6,  # a fifth of what `round` costs
+            "db_queries": self.db_queries,
+            "db_duration": self.db_duration and round(self.db_duration, 6),
+        }
+        if self.statements is not None:
+            self._note_repeated(self.statements)
         if failed:
-            facts["event_type"] = schema.REQUEST_FAILED
-            _ended.emit(logging.ERROR, "Request failed", facts, self.exception)
+            figures["event_type"] = schema.REQUEST_FAILED
+            _ended.emit(logging.ERROR, "Request failed", figures, self.facts, self.exception)
         else:
             noted = slow or unready or status_code in _WARN_STATUSES
             usual = logging.DEBUG if self.internal and status_code < 400 else logging.INFO
-            _ended.emit(logging.WARNING if noted else usual, "Request completed", facts)
+            level = logging.WARNING if noted else usual
+            _ended.emit(level, "Request completed", figures, self.facts)
         if self.followed:  # the last line is below the level of the log
             for record in self.take_followed():
                 logging.getLogger().handle(record)
@@ -128,38 +148,24 @@ class RequestEvent:
         """Take the records that waited for another; each once, in whatever thread."""
         while self.followed:
             try:
-                yield self.followed.popleft()
+                yield self.followed.pop(0)
             except IndexError:
                 return
 
-    def _last_facts(self, status_code: int, duration: float) -> dict[str, Any]:
-        noted = self.facts
-        if not _GIVEN.isdisjoint(noted):
-            noted = {name: noted[name] for name in noted if name not in _GIVEN}
-        facts = {  # as in _LAST_FACTS
-            "event_type": schema.REQUEST_COMPLETED,
-            "status_code": status_code,
-            "duration": int(duration * 1e6) / 1e6,  # a fifth of what `round` costs
-            "db_queries": self.db_queries,
-            "db_duration": self.db_duration and round(self.db_duration, 6),
-            **noted,
-        }
-        if self.statements is not None:
-            statement, count = self.statements.most_common(1)[0]
-            if count >= REPEATED_QUERIES:
-                facts["db_repeated_query"] = statement[:200]
-                facts["db_repeated_count"] = count
-        return facts
+    def _note_repeated(self, statements: Counter[str]) -> None:
+        statement, count = statements.most_common(1)[0]
+        if count >= REPEATED_QUERIES:
+            self.annotate(db_repeated_query=statement[:200], db_repeated_count=count)
 
     def _release(self) -> None:
         """Write the held records: the request turned out to matter."""
         self.released = True
         while self.held:
-            logging.getLogger().handle(self.held.popleft())
+            logging.getLogger().handle(self.held.pop(0))
 
 
-_started: Final = FrequentLine(logger, RequestEvent.start, chosen_facts=1)
-_ended: Final = FrequentLine(logger, RequestEvent.finish, chosen_facts=len(_LAST_FACTS))
+_started: Final = FrequentLine(logger, RequestEvent.start)
+_ended: Final = FrequentLine(logger, RequestEvent.finish)
 
 _current: ContextVar[RequestEvent | None] = ContextVar("request_event", default=None)
 
@@ -183,4 +189,4 @@ def annotate(**facts: Any) -> None:
     """Add facts to the current request's last line, if there is a request."""
     event = _current.get()
     if event is not None:
-        event.facts.update(facts)
+        event.annotate(**facts)

@@ -24,8 +24,6 @@ _RESERVED: Final = frozenset({*RESERVED_ATTRS, "message", "asctime", "taskName",
 # `extra` comes after what every record has, so a line need not look at those again.
 _PLAIN_ATTRIBUTES: Final = len(logging.makeLogRecord({}).__dict__)
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
-# Time, level and message begin each line.
-_FIRST_FIELDS: Final = 3
 _HOST: Final = socket.gethostname()
 _MAX_BYTES: Final = strict.MAX_LINE_BYTES - strict.SEQ_BYTES
 Fields = dict[str, Any]
@@ -64,17 +62,20 @@ class JsonFormatter(BaseJsonFormatter):
         timestamp, level = self._timestamp(record.created), record.levelname
         facts: Fields
         if isinstance(record, FrequentRecord):
-            facts = {"timestamp": timestamp, "level": level, "message": record.msg, **record.facts}
-            origin, chosen = record.origin, _FIRST_FIELDS + record.chosen_facts
+            facts = {"timestamp": timestamp, "level": level, "message": record.msg}
+            facts |= record.chosen
+            facts |= record.facts
+            texts: Iterable[tuple[str, Any]] = record.facts.items()
+            origin = record.origin
         else:
             facts = {"timestamp": timestamp, "level": level, "message": _message(record)}
             facts |= _extras(record, event)
             function = facts.pop("function", record.funcName)
-            origin, chosen = (record.name, record.module, function, record.lineno), 1
-        if record.exc_info and record.exc_info[0] is not None:
-            facts |= describe_exception(record.exc_info[1])
-        elif record.exc_text:
-            facts["exception"] = record.exc_text
+            origin = (record.name, record.module, function, record.lineno)
+            texts = islice(facts.items(), 1, None)  # the time is never the same
+        if record.exc_info or record.exc_text:
+            facts |= _failure(record)
+            texts = islice(facts.items(), 1, None)
         if event is None or not event.secrets:
             try:
                 first = orjson.dumps(facts, default=strict.nearer, option=strict.OPTIONS)
@@ -83,7 +84,6 @@ class JsonFormatter(BaseJsonFormatter):
             except TypeError:
                 pass  # a value that orjson refuses, or an origin that cannot be remembered
             else:
-                texts = islice(facts.items(), chosen, None)
                 if len(line) <= _MAX_BYTES and not redact.may_hold_secrets(texts, first):
                     return line
         context = event.context if event is not None else {}
@@ -97,6 +97,12 @@ class JsonFormatter(BaseJsonFormatter):
             prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = (second, prefix)
         return "%s.%06dZ" % (prefix, (created - second) * 1e6)  # noqa: UP031 - a third cheaper
+
+
+def _failure(record: logging.LogRecord) -> Fields:
+    if record.exc_info and record.exc_info[0] is not None:
+        return {**describe_exception(record.exc_info[1])}
+    return {"exception": record.exc_text} if record.exc_text else {}
 
 
 def describe_exception(exception: BaseException | None) -> dict[str, str]:
@@ -180,28 +186,26 @@ def _origin_fields(logger: str, module: str, function: str, line: int) -> Fields
 @lru_cache(maxsize=4096)
 def _origin_part(logger: str, module: str, function: str, line: int) -> bytes:
     fields = _origin_fields(logger, module, function, line)
-    return _part(fields, fields.values())
+    return _part(fields, "\n".join(map(str, fields.values())))
 
 
 os.register_at_fork(after_in_child=_origin_part.cache_clear)
 
 
 def _context_part(event: canonical.RequestEvent) -> bytes:
-    # The request's id comes first. It is never the same, and was not taken if it was shaped like
-    # a secret.
-    texts = islice(event.context.values(), 1, None)
-    part = event.context_part = _part(event.context, texts)[:-1]
+    context = event.context
+    # Of these alone a client chooses the text; an id that was shaped like a secret was not taken.
+    texts = f"{context['method']}\n{context['path']}\n{context['client_ip']}"
+    part = event.context_part = _part(context, texts)[:-1]
     return part
 
 
-def _part(fields: Fields, texts: Iterable[Any]) -> bytes:
+def _part(fields: Fields, texts: str) -> bytes:
     """Serialise fields as the continuation of an object: with a comma for the opening brace."""
-    if not fields:
-        return b"}"
     try:
         line = orjson.dumps(fields)
     except TypeError:
         line = b""
-    if not line or len(line) > _MAX_BYTES or redact.is_suspicious("\n".join(map(str, texts))):
+    if not line or len(line) > _MAX_BYTES or redact.is_suspicious(texts):
         line = _careful_line(fields, ())
     return b"," + line[1:]

@@ -16,16 +16,17 @@ class FrequentRecord(logging.LogRecord):
     It holds only what differs from the last one of its line; the rest is found in its class.
     """
 
+    chosen: dict[str, Any]  # facts that are the program's own words, or numbers
     facts: dict[str, Any]
     same: dict[str, Any]
     origin: tuple[str, str, str, int]  # logger, module, function, line
-    chosen_facts: int
+    waits: bool
 
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # it is a getter in C as well
         """All that a record has, with its facts among the rest, for other handlers."""
         own = _OWN.__get__(self)
-        return {**self.same, **own, **own["facts"]}
+        return {**self.same, **own, **own["chosen"], **own["facts"]}
 
 
 class FrequentLine:
@@ -38,11 +39,15 @@ class FrequentLine:
     ----------
     logger : what the records are handed to
     function : where they come from, on the line
-    chosen_facts : how many of the first facts are the program's own words, or numbers
+    waits : whether another line of the request is about to come, to be written together with
     """
 
     def __init__(
-        self, logger: logging.Logger, function: Callable[..., Any], chosen_facts: int
+        self,
+        logger: logging.Logger,
+        function: Callable[..., Any],
+        *,
+        waits: bool = False,
     ) -> None:
         self._logger = logger
         attributes = {
@@ -59,7 +64,7 @@ class FrequentLine:
                 **same,
                 "same": same,
                 "origin": tuple(attributes.values()),
-                "chosen_facts": chosen_facts,
+                "waits": waits,
             },
         )
 
@@ -67,15 +72,17 @@ class FrequentLine:
         self,
         level: int,
         message: str,
+        chosen: dict[str, Any],
         facts: dict[str, Any],
         exception: BaseException | None = None,
     ) -> None:
-        """Write the line with these facts."""
+        """Write the line with what the program chose itself, and with other facts."""
         record = self._record.__new__(self._record)
         record.levelno = level
         record.levelname = _LEVEL_NAMES[level]
         record.msg = message
         record.created = time.time()
+        record.chosen = chosen
         record.facts = facts
         if exception is not None:
             record.exc_info = (type(exception), exception, exception.__traceback__)

@@ -2,7 +2,7 @@
 
 import logging
 
-from webapp.events import canonical, schema, strict
+from webapp.events import canonical, strict
 from webapp.events.lines import FrequentRecord
 from webapp.events.rotation import SharedRotatingHandler
 
@@ -33,11 +33,11 @@ class FlightRecorder(logging.Handler):
             if event is None:
                 return False
             if not event.released:
-                event.held.append(_settled(record))
+                event.hold(_settled(record))
                 return False
         if event is None:
             self._file.emit_together((record,))
-        elif not event.finished and _is_followed(record):
+        elif isinstance(record, FrequentRecord) and record.waits and not event.finished:
             event.followed.append(record)
         elif event.followed:
             self._file.emit_together([*event.take_followed(), record])
@@ -46,13 +46,6 @@ class FlightRecorder(logging.Handler):
         if self._copy is not None:
             self._copy.emit(record)
         return True
-
-
-def _is_followed(record: logging.LogRecord) -> bool:
-    """Tell whether another line of the request is about to come."""
-    return (
-        isinstance(record, FrequentRecord) and record.facts.get("event_type") == schema.PREDICTION
-    )
 
 
 def _settled(record: logging.LogRecord) -> logging.LogRecord:

@@ -169,8 +169,7 @@ class SharedRotatingHandler(logging.Handler):
                 data = _NEWLINE + data
             self._put(data)
             begin = self._end - len(data)
-            separate = data[:1] == _NEWLINE or begin == size
-            if not separate and os.pread(self._fd, 1, begin - 1) not in (_NEWLINE, b""):
+            if begin != size and data[:1] != _NEWLINE and self._follows_torn(begin):
                 # Since that look, another writer began a line and was killed or found the disk
                 # full. What was just written hangs on its torn line, so it is written again.
                 self._put(_NEWLINE + data)
@@ -184,6 +183,9 @@ class SharedRotatingHandler(logging.Handler):
         torn = os.pread(self._fd, 1, size - 1) != _NEWLINE
         return torn and os.fstat(self._fd).st_size == size
 
+    def _follows_torn(self, begin: int) -> bool:
+        return os.pread(self._fd, 1, begin - 1) not in (_NEWLINE, b"")
+
     def _put(self, data: bytes) -> None:
         written = os.write(self._fd, data)
         self._end = os.lseek(self._fd, 0, os.SEEK_CUR)
@@ -193,15 +195,14 @@ class SharedRotatingHandler(logging.Handler):
     def _lock_current(self) -> int:
         """Hold the shared lock on the file that has the name now; return its size."""
         for _ in range(_OPEN_TRIES):
-            if self._fd < 0:
-                self._open()
+            name = self._name or self._open()
             fcntl.flock(self._fd, fcntl.LOCK_SH)
-            if self._name is not None and self._name.is_kept():
+            if name.is_kept():
                 return os.lseek(self._fd, 0, os.SEEK_END)
             self._close()
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    def _open(self) -> None:
+    def _open(self) -> WatchedName:
         try:
             fd = os.open(self._path, _FLAGS, FILE_MODE)
         except FileNotFoundError:
@@ -211,6 +212,7 @@ class SharedRotatingHandler(logging.Handler):
             os.close(fd)
             raise OSError(errno.EINVAL, "not a regular file")
         self._fd, self._name, self._end = fd, WatchedName(fd, self._path), 0
+        return self._name
 
     def _close(self) -> None:
         if self._fd >= 0:

@@ -204,17 +204,16 @@ def _log_success(version: ResolvedVersion, prediction: Prediction) -> None:
             "event_type": schema.PREDICTION,
             "action": "make_prediction",
             "outcome": "success",
-            "model_id": version.model_id,
-            "model_name": version.name,
             "model_version": version.version,
             "rows": prediction.rows,
             "duration": round(prediction.duration_seconds, 6),
             "engine": prediction.engine,
         },
+        {"model_id": version.model_id, "model_name": version.name},
     )
 
 
-_completed: Final = FrequentLine(logger, _log_success, chosen_facts=3)
+_completed: Final = FrequentLine(logger, _log_success, waits=True)
 
 
 def _log_failure(version: ResolvedVersion | None, error: AppError, duration: float) -> None:

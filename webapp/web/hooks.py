@@ -47,9 +47,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     def copy_status(response: Response) -> Response:
         event = current_event(slow_seconds)
         event.status_code = response.status_code
-        length = response.headers.get("Content-Length")
-        if length is not None:  # set with the body, by werkzeug
-            event.facts["response_bytes"] = int(length)
+        length = _body_bytes(response)
+        if length is not None:
+            event.facts["response_bytes"] = length
         response.headers.add("X-Request-ID", event.context["request_id"])
         return response
 
@@ -149,6 +149,15 @@ def _opening_facts(req: Request, event: canonical.RequestEvent) -> dict[str, Any
         for name in filter(redact.is_sensitive, params):
             event.conceal(params[name])
     return facts
+
+
+def _body_bytes(response: Response) -> int | None:
+    """Tell the length of the body: of one piece, without looking through the headers."""
+    body = response.response
+    if type(body) is list and len(body) == 1 and type(body[0]) is bytes:
+        return len(body[0])
+    length = response.headers.get("Content-Length")
+    return None if length is None else int(length)
 
 
 def _conceal_credentials(event: canonical.RequestEvent, header: str) -> None:

@@ -56,9 +56,9 @@ def test_other_handlers_find_the_facts_of_a_frequent_line_among_its_attributes()
     logger.addHandler(handler)
 
     def tell() -> None:
-        line.emit(logging.INFO, "Counted", {"event_type": "log", "rows": 7}, ValueError("odd"))
+        line.emit(logging.INFO, "Counted", {"event_type": "log"}, {"rows": 7}, ValueError("odd"))
 
-    line = FrequentLine(logger, tell, chosen_facts=1)
+    line = FrequentLine(logger, tell)
     tell()
     layout = logging.Formatter("%(levelname)s %(name)s %(funcName)s %(message)s %(rows)d")
     text = layout.format(kept[0])

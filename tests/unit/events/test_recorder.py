@@ -150,10 +150,10 @@ def test_at_a_higher_level_the_usual_lines_are_held_too(full_log: Log, open_even
 
 def predict() -> None:
     """Write the line of a prediction."""
-    _predicted.emit(logging.INFO, "Prediction completed", {"event_type": "prediction"})
+    _predicted.emit(logging.INFO, "Prediction completed", {"event_type": "prediction"}, {})
 
 
-_predicted = FrequentLine(logger, predict, chosen_facts=1)
+_predicted = FrequentLine(logger, predict, waits=True)
 
 
 def test_a_prediction_is_written_with_the_next_line_of_its_request(
