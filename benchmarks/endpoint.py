@@ -1,7 +1,9 @@
-"""One Flask endpoint, with the hooks of the service or without: `HOOKS=1`."""
+"""One endpoint of Flask, or of the service's kind of Flask, with the hooks or without them."""
 
 import os
 from typing import Any
+
+from flask import Flask
 
 from webapp import metrics, settings
 from webapp.events import handlers
@@ -9,8 +11,12 @@ from webapp.web import hooks
 from webapp.web.body import OrjsonProvider
 from webapp.web.service import Service
 
-app = Service(__name__)
-app.json = OrjsonProvider(app)
+app: Flask
+if os.environ["SERVICE"] == "1":
+    app = Service(__name__)
+    app.json = OrjsonProvider(app)
+else:
+    app = Flask(__name__)
 
 if os.environ["HOOKS"] == "1":
     loaded = settings.load()

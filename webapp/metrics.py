@@ -2,6 +2,7 @@
 
 import os
 from bisect import bisect_left
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from struct import Struct
@@ -95,16 +96,11 @@ if MULTIPROC_DIR:
     values.ValueClass = SlotValue
 
 
-class QuickCounter(Counter):
-    """The library's counter, which does not ask at each count whether it has all its labels."""
-
-    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
-        """Add to the counter."""
-        self._value.inc(amount)
-
-
 class QuickHistogram(Histogram):
-    """The library's histogram, which neither asks that nor tries one bound after the other."""
+    """The library's histogram, which does not try one bound after the other.
+
+    Nor does it ask at each amount whether it has all its labels.
+    """
 
     def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
         """Count an amount in its bucket, and sum it up."""
@@ -117,18 +113,16 @@ REQUEST_SECONDS: Final = QuickHistogram(
     "Time to answer a request.",
     ["route", "method", "status"],
 )
-PREDICTIONS: Final = QuickCounter(
-    "pellucid_predictions", "Predictions asked for.", ["model", "outcome"]
-)
-PREDICTION_ROWS: Final = QuickCounter("pellucid_prediction_rows", "Rows predicted.", ["model"])
+PREDICTIONS: Final = Counter("pellucid_predictions", "Predictions asked for.", ["model", "outcome"])
+PREDICTION_ROWS: Final = Counter("pellucid_prediction_rows", "Rows predicted.", ["model"])
 PREDICTION_SECONDS: Final = QuickHistogram(
     "pellucid_prediction_duration_seconds", "Time in the estimator.", ["model"]
 )
 MODEL_LOAD_SECONDS: Final = QuickHistogram(
     "pellucid_model_load_duration_seconds", "Time to load a model.", ["outcome"]
 )
-LOG_RECORDS: Final = QuickCounter("pellucid_log_records", "Lines written to the log.", ["level"])
-LOG_RECORDS_DROPPED: Final = QuickCounter(
+LOG_RECORDS: Final = Counter("pellucid_log_records", "Lines written to the log.", ["level"])
+LOG_RECORDS_DROPPED: Final = Counter(
     "pellucid_log_records_dropped", "Lines that could not be written to the log."
 )
 
@@ -146,9 +140,9 @@ def observe_request(route: str, method: str, status_code: int, seconds: float) -
 
 def observe_prediction(model: str, rows: int, seconds: float) -> None:
     """Count a prediction that succeeded, its rows and its time in the estimator."""
-    predictions, rows_total, duration = _of_predictions(model)
-    predictions.inc()
-    rows_total.inc(rows)
+    count, count_rows, duration = _of_predictions(model)
+    count(1)
+    count_rows(rows)
     duration.observe(seconds)
 
 
@@ -159,7 +153,7 @@ def count_failed_prediction(model: str) -> None:
 
 def count_log_record(level: str) -> None:
     """Count a line that was written."""
-    _of_records(level).inc()
+    _of_records(level)(1)
 
 
 def count_dropped_log_record(level: str) -> None:
@@ -167,24 +161,26 @@ def count_dropped_log_record(level: str) -> None:
     LOG_RECORDS_DROPPED.inc()
 
 
-# To find a metric's child is the price of counting it three times over, so each is found once.
+# To find a metric's child, and to ask it whether it may be counted, is three times the price of
+# counting. So what counts is found once.
+Count = Callable[[float], None]
+
+
 @cache
 def _of_requests(route: str, method: str, status_class: int) -> Histogram:
     return REQUEST_SECONDS.labels(route, method, f"{status_class}xx")
 
 
 @cache
-def _of_predictions(model: str) -> tuple[Counter, Counter, Histogram]:
-    return (
-        PREDICTIONS.labels(model, "success"),
-        PREDICTION_ROWS.labels(model),
-        PREDICTION_SECONDS.labels(model),
-    )
+def _of_predictions(model: str) -> tuple[Count, Count, Histogram]:
+    predictions, rows = PREDICTIONS.labels(model, "success"), PREDICTION_ROWS.labels(model)
+    return predictions._value.inc, rows._value.inc, PREDICTION_SECONDS.labels(model)
 
 
 @cache
-def _of_records(level: str) -> Counter:
-    return LOG_RECORDS.labels(level)
+def _of_records(level: str) -> Count:
+    count: Count = LOG_RECORDS.labels(level)._value.inc
+    return count
 
 
 def exposition() -> bytes:

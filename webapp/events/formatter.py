@@ -45,10 +45,10 @@ class JsonFormatter(BaseJsonFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as text; see ``line``."""
-        return self.line(record).decode()
+        return f"{self.line(record).decode()}}}"
 
     def line(self, record: logging.LogRecord) -> bytes:
-        """Format a record as a JSON object, without ``seq`` and without a newline.
+        """Format a record as a JSON object, which is open at its end: ``seq`` may follow.
 
         Never raises: what cannot be written as it is is written as near to it as JSON allows.
         """
@@ -88,7 +88,7 @@ class JsonFormatter(BaseJsonFormatter):
                     return line
         context = event.context if event is not None else {}
         secrets = event.secrets if event is not None else ()
-        return _careful_line({**facts, **context, **_origin_fields(*origin)}, secrets)
+        return _careful_line({**facts, **context, **_origin_fields(*origin)}, secrets)[:-1]
 
     def _timestamp(self, created: float) -> str:
         second = int(created)
@@ -196,16 +196,16 @@ def _context_part(event: canonical.RequestEvent) -> bytes:
     context = event.context
     # Of these alone a client chooses the text; an id that was shaped like a secret was not taken.
     texts = f"{context['method']}\n{context['path']}\n{context['client_ip']}"
-    part = event.context_part = _part(context, texts)[:-1]
+    part = event.context_part = _part(context, texts)
     return part
 
 
 def _part(fields: Fields, texts: str) -> bytes:
-    """Serialise fields as the continuation of an object: with a comma for the opening brace."""
+    """Serialise fields as the continuation of an object, which is open at its end."""
     try:
         line = orjson.dumps(fields)
     except TypeError:
         line = b""
     if not line or len(line) > _MAX_BYTES or redact.is_suspicious(texts):
         line = _careful_line(fields, ())
-    return b"," + line[1:]
+    return b"," + line[1:-1]

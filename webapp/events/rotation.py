@@ -152,7 +152,7 @@ class SharedRotatingHandler(logging.Handler):
         # line was lost.
         data = b""
         for line, _ in lines:
-            data += line[:-1] + b',"seq":%d}\n' % next(self._seq)
+            data += line + b',"seq":%d}\n' % next(self._seq)
         try:
             size = self._append(data)
         except OSError:

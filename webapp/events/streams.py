@@ -78,7 +78,7 @@ class StreamHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record if there is room; the file has it in any case."""
-        line = self._formatter.line(record)
+        line = self._formatter.line(record) + b"}"
         if not self._json:
             line = _short(orjson.loads(line)).encode()
         write_if_room(self._descriptor, line + b"\n")

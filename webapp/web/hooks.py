@@ -45,7 +45,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         event.start(_opening_facts(req, event))
 
     def copy_status(response: Response) -> Response:
-        event = current_event(slow_seconds)
+        event = canonical.current() or current_event(slow_seconds)
         event.status_code = response.status_code
         length = _body_bytes(response)
         if length is not None:
@@ -54,7 +54,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         return response
 
     def close_event(exception: BaseException | None) -> None:
-        event = current_event(slow_seconds)
+        event = canonical.current() or current_event(slow_seconds)
         if exception is not None:
             event.exception = event.exception or exception
             event.status_code = 500

@@ -369,7 +369,7 @@ def formatted(*args: Any, extra: dict[Any, Any]) -> Event:
     record = logging.Logger("any").makeRecord(
         "any", logging.INFO, "file.py", 1, args[0], args[1:], None, extra=extra
     )
-    return parse(JsonFormatter().line(record))
+    return parse(JsonFormatter().format(record).encode())
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
