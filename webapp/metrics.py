@@ -5,7 +5,6 @@ from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from struct import Struct
 from threading import RLock
 from typing import Final
 
@@ -22,8 +21,6 @@ from prometheus_client import (
 
 MULTIPROC_DIR: Final = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 _slot = "main"
-# A value and its time, as the library packs them: written by slice, which no reader sees half done.
-_VALUE: Final = Struct("dd")
 # The library's lock, too. A finaliser may log, and so count, in the middle of counting: it must not
 # wait for itself.
 _counting: Final = RLock()
@@ -52,6 +49,12 @@ class ReservedDict(mmap_dict.MmapedDict):
             with open(filename, "ab") as file:
                 os.posix_fallocate(file.fileno(), 0, mmap_dict._INITIAL_MMAP_SIZE)
         super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+        self._map_doubles()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.doubles.release()
+        super().close()  # type: ignore[no-untyped-call]
 
     def read_value(self, key: str) -> tuple[float, float]:
         """Read a value and its time, from 0 on if there is no room for it."""
@@ -72,6 +75,13 @@ class ReservedDict(mmap_dict.MmapedDict):
         if reserved > self._capacity:
             os.posix_fallocate(self._f.fileno(), 0, reserved)
         super()._init_value(key)  # type: ignore[no-untyped-call]
+        if self.doubles.obj is not self._m:  # the library mapped a longer file
+            self._map_doubles()
+
+    def _map_doubles(self) -> None:
+        # Each value lies at a multiple of its 8 bytes, and is written so that no reader sees it
+        # half done.
+        self.doubles = memoryview(self._m).cast("d")
 
 
 values.Lock = lambda: _counting  # type: ignore[attr-defined,assignment,return-value]
@@ -90,7 +100,7 @@ if MULTIPROC_DIR:
                 if place is None:
                     file.write_value(self._key, self._value, 0.0)
                 else:  # as nearly always
-                    file._m[place : place + _VALUE.size] = _VALUE.pack(self._value, 0.0)
+                    file.doubles[place // 8] = self._value
 
     # Chosen before the first metric exists; the library's default goes by pid.
     values.ValueClass = SlotValue
