@@ -1,9 +1,7 @@
-"""One endpoint of Flask, or of the service's kind of Flask, with the hooks or without them."""
+"""One Flask endpoint, with the hooks of the service or without: `HOOKS=1`."""
 
 import os
 from typing import Any
-
-from flask import Flask
 
 from webapp import metrics, settings
 from webapp.events import handlers
@@ -11,12 +9,8 @@ from webapp.web import hooks
 from webapp.web.body import OrjsonProvider
 from webapp.web.service import Service
 
-app: Flask
-if os.environ["SERVICE"] == "1":
-    app = Service(__name__)
-    app.json = OrjsonProvider(app)
-else:
-    app = Flask(__name__)
+app = Service(__name__)
+app.json = OrjsonProvider(app)
 
 if os.environ["HOOKS"] == "1":
     loaded = settings.load()
