@@ -43,6 +43,7 @@ class RequestEvent:
         "internal",
         "opened",
         "released",
+        "response_bytes",
         "secrets",
         "slow_seconds",
         "statements",
@@ -62,6 +63,7 @@ class RequestEvent:
             context["internal"] = True
         self.slow_seconds = slow_seconds
         self.status_code = 500  # until there is an answer
+        self.response_bytes: int | None = None
         self.exception: BaseException | None = None
         self.finished = False
         self.streamed = False  # the response is still on its way when the request is torn down
@@ -129,6 +131,8 @@ class RequestEvent:
             "db_queries": self.db_queries,
             "db_duration": self.db_duration and round(self.db_duration, 6),
         }
+        if self.response_bytes is not None:
+            figures["response_bytes"] = self.response_bytes
         if self.statements is not None:
             self._note_repeated(self.statements)
         if failed:
@@ -173,16 +177,13 @@ _current: ContextVar[RequestEvent | None] = ContextVar("request_event", default=
 # Finds the event of the request that this thread or task works for. Every line asks several times,
 # and a function around this would double its price.
 current: Final[Callable[[], RequestEvent | None]] = _current.get
-
-
-def enter(event: RequestEvent | None) -> None:
-    """Make this the current event, or none."""
-    _current.set(event)
+# Makes this the current event, or none.
+enter: Final[Callable[[RequestEvent | None], object]] = _current.set
 
 
 def leave() -> None:
     """Forget the current event."""
-    _current.set(None)
+    enter(None)
 
 
 def annotate(**facts: Any) -> None:

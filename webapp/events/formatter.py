@@ -26,6 +26,8 @@ _PLAIN_ATTRIBUTES: Final = len(logging.makeLogRecord({}).__dict__)
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
 _HOST: Final = socket.gethostname()
 _MAX_BYTES: Final = strict.MAX_LINE_BYTES - strict.SEQ_BYTES
+# Two of them are microseconds: at each line, `%06d` would cost half as much again.
+_THREE_DIGITS: Final = tuple(f"{number:03d}" for number in range(1000))
 Fields = dict[str, Any]
 
 
@@ -84,7 +86,8 @@ class JsonFormatter(BaseJsonFormatter):
             except TypeError:
                 pass  # a value that orjson refuses, or an origin that cannot be remembered
             else:
-                if len(line) <= _MAX_BYTES and not redact.may_hold_secrets(texts, first):
+                suspicious = texts and redact.may_hold_secrets(texts, first)
+                if len(line) <= _MAX_BYTES and not suspicious:
                     return line
         context = event.context if event is not None else {}
         secrets = event.secrets if event is not None else ()
@@ -94,9 +97,10 @@ class JsonFormatter(BaseJsonFormatter):
         second = int(created)
         known, prefix = self._second  # one attribute: another thread may replace it meanwhile
         if second != known:
-            prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
             self._second = (second, prefix)
-        return "%s.%06dZ" % (prefix, (created - second) * 1e6)  # noqa: UP031 - a third cheaper
+        micros = int((created - second) * 1e6)
+        return prefix + _THREE_DIGITS[micros // 1000] + _THREE_DIGITS[micros % 1000] + "Z"
 
 
 def _failure(record: logging.LogRecord) -> Fields:

@@ -47,9 +47,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     def copy_status(response: Response) -> Response:
         event = canonical.current() or current_event(slow_seconds)
         event.status_code = response.status_code
-        length = _body_bytes(response)
-        if length is not None:
-            event.facts["response_bytes"] = length
+        event.response_bytes = _body_bytes(response)
         response.headers.add("X-Request-ID", event.context["request_id"])
         return response
 
