@@ -16,9 +16,9 @@ HELD_RECORDS: Final = 200
 # A statement that runs so often in one request is most likely a query in a loop.
 REPEATED_QUERIES: Final = 5
 _WARN_STATUSES: Final = frozenset({401, 403, 429})
-# What the last line has in any case, and no fact can replace.
+# What the last line says by itself, and no fact can replace.
 _GIVEN: Final = schema.GIVEN_NAMES.union(
-    ("event_type", "status_code", "duration", "db_queries", "db_duration")
+    ("event_type", "status_code", "duration", "response_bytes", "db_queries", "db_duration")
 )
 
 

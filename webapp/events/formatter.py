@@ -86,8 +86,8 @@ class JsonFormatter(BaseJsonFormatter):
             except TypeError:
                 pass  # a value that orjson refuses, or an origin that cannot be remembered
             else:
-                suspicious = texts and redact.may_hold_secrets(texts, first)
-                if len(line) <= _MAX_BYTES and not suspicious:
+                fits = len(line) <= _MAX_BYTES
+                if fits and not (texts and redact.may_hold_secrets(texts, first)):
                     return line
         context = event.context if event is not None else {}
         secrets = event.secrets if event is not None else ()
@@ -105,7 +105,7 @@ class JsonFormatter(BaseJsonFormatter):
 
 def _failure(record: logging.LogRecord) -> Fields:
     if record.exc_info and record.exc_info[0] is not None:
-        return {**describe_exception(record.exc_info[1])}
+        return dict(describe_exception(record.exc_info[1]))
     return {"exception": record.exc_text} if record.exc_text else {}
 
 

@@ -39,15 +39,11 @@ class FrequentLine:
     ----------
     logger : what the records are handed to
     function : where they come from, on the line
-    waits : whether another line of the request is about to come, to be written together with
+    waits : whether the record is written together with the next of its request
     """
 
     def __init__(
-        self,
-        logger: logging.Logger,
-        function: Callable[..., Any],
-        *,
-        waits: bool = False,
+        self, logger: logging.Logger, function: Callable[..., Any], *, waits: bool = False
     ) -> None:
         self._logger = logger
         attributes = {
@@ -57,15 +53,9 @@ class FrequentLine:
             "lineno": function.__code__.co_firstlineno,
         }
         same = logging.makeLogRecord(attributes).__dict__
+        own = {"same": same, "origin": tuple(attributes.values()), "waits": waits}
         self._record: Final[type[FrequentRecord]] = type(
-            "FrequentRecord",
-            (FrequentRecord,),
-            {
-                **same,
-                "same": same,
-                "origin": tuple(attributes.values()),
-                "waits": waits,
-            },
+            "FrequentRecord", (FrequentRecord,), {**same, **own}
         )
 
     def emit(

@@ -150,6 +150,18 @@ def test_a_secret_of_the_request_is_hidden_by_its_value(
     assert secret in log.event(secret)["message"], "only that request knows it for a secret"
 
 
+@pytest.mark.parametrize("name", ["method", "path", "client_ip"])
+def test_what_a_client_may_choose_of_a_request_is_searched_for_secrets(
+    full_log: Log, open_event: Callable[[], canonical.RequestEvent], name: str
+) -> None:
+    event = open_event()
+    event.context[name] = f"password={SECRET}"
+    event.start({})
+    event.finish(200)
+    started, completed = full_log.events()
+    assert started[name] == completed[name] == "password=[redacted]"
+
+
 def test_a_secret_of_the_process_is_hidden_wherever_it_is_logged(log: Log) -> None:
     redact.remember(SECRET, 'with "quotes"')
     log.logger.info("the value is %s", SECRET, extra={"anything": {"a": 'with "quotes"'}})

@@ -101,6 +101,13 @@ def test_what_was_sent_as_a_secret_is_known_by_value_afterwards(
     assert "hunter2" not in str(world.events())
 
 
+@pytest.mark.parametrize("path", ["models", "models/iris/download"])
+def test_the_last_line_says_how_long_the_body_was(served: World, path: str) -> None:
+    with served.call("GET", path, served.owner) as response:
+        length = len(response.data)
+    assert served.last_event(response)["response_bytes"] == length > 0
+
+
 def test_a_streamed_answer_ends_when_its_last_byte_has_left(served: World) -> None:
     with served.call("GET", "models/iris/download", served.owner, buffered=False) as response:
         assert served.events(response, event_type="request_completed") == []
