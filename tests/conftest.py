@@ -54,7 +54,8 @@ def world(tmp_path: Path, database_url: str) -> Iterator[World]:
 @pytest.fixture(scope="session")
 def _shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with kept_logging(), database.migrated(tmp_path_factory.mktemp("shared-db")) as url:
-        made = World(tmp_path_factory.mktemp("shared"), url)
+        # All tests share it, and they may take longer than a token is to live.
+        made = World(tmp_path_factory.mktemp("shared"), url, access_token_seconds=86_400)
         for name, estimator in {
             "iris": iris_pipeline(),
             "cancer": cancer_forest(),

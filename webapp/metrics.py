@@ -21,6 +21,7 @@ from prometheus_client import (
 
 MULTIPROC_DIR: Final = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 _slot = "main"
+Count = Callable[[float], None]
 # The library's lock, too. A finaliser may log, and so count, in the middle of counting: it must not
 # wait for itself.
 _counting: Final = RLock()
@@ -173,9 +174,6 @@ def count_dropped_log_record(level: str) -> None:
 
 # To find a metric's child, and to ask it whether it may be counted, is three times the price of
 # counting. So what counts is found once.
-Count = Callable[[float], None]
-
-
 @cache
 def _of_requests(route: str, method: str, status_class: int) -> Histogram:
     return REQUEST_SECONDS.labels(route, method, f"{status_class}xx")

@@ -105,7 +105,8 @@ def test_what_was_sent_as_a_secret_is_known_by_value_afterwards(
 def test_the_last_line_says_how_long_the_body_was(served: World, path: str) -> None:
     with served.call("GET", path, served.owner) as response:
         length = len(response.data)
-    assert served.last_event(response)["response_bytes"] == length > 0
+    completed = served.last_event(response)
+    assert (completed["status_code"], completed["response_bytes"]) == (200, length)
 
 
 def test_a_streamed_answer_ends_when_its_last_byte_has_left(served: World) -> None:
