@@ -18,7 +18,7 @@ REPEATED_QUERIES: Final = 5
 _WARN_STATUSES: Final = frozenset({401, 403, 429})
 # What the last line says by itself, and no fact can replace.
 _GIVEN: Final = schema.GIVEN_NAMES.union(
-    ("event_type", "status_code", "duration", "response_bytes", "db_queries", "db_duration")
+    ("status_code", "duration", "response_bytes", "db_queries", "db_duration")
 )
 
 
@@ -113,12 +113,13 @@ class RequestEvent:
             self.statements = Counter()
         self.statements[statement] += 1
 
-    def finish(self, status_code: int) -> float:
+    def finish(self) -> float:
         """Write the request's last line, once; return its duration in seconds."""
         duration = time.perf_counter() - self.opened
         if self.finished:
             return duration
         self.finished = True
+        status_code = self.status_code
         unready = status_code == 503 and self.internal
         failed = status_code >= 500 and not unready
         slow = duration > self.slow_seconds

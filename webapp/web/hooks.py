@@ -45,14 +45,14 @@ def init_app(app: Flask, settings: Settings) -> None:
         event.start(_opening_facts(req, event))
 
     def copy_status(response: Response) -> Response:
-        event = canonical.current() or current_event(slow_seconds)
+        event = current_event(slow_seconds)
         event.status_code = response.status_code
         event.response_bytes = _body_bytes(response)
         response.headers.add("X-Request-ID", event.context["request_id"])
         return response
 
     def close_event(exception: BaseException | None) -> None:
-        event = canonical.current() or current_event(slow_seconds)
+        event = current_event(slow_seconds)
         if exception is not None:
             event.exception = event.exception or exception
             event.status_code = 500
@@ -79,7 +79,7 @@ def finish(event: canonical.RequestEvent) -> None:
     """Write the event's last line and count the request."""
     if event.finished:
         return
-    seconds = event.finish(event.status_code)
+    seconds = event.finish()
     context = event.context
     metrics.observe_request(context["route"], context["method"], event.status_code, seconds)
 

@@ -128,3 +128,9 @@ def in_child(tmp_path: Path) -> Callable[[Callable[[], None]], int]:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     return run
+
+
+def finish(event: canonical.RequestEvent, status_code: int) -> float:
+    """Answer the request, and write its last line."""
+    event.status_code = status_code
+    return event.finish()

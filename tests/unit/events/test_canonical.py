@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.events.conftest import Log
+from tests.unit.events.conftest import Log, finish
 from webapp.events import canonical
 
 Open = Callable[..., canonical.RequestEvent]
@@ -17,7 +17,7 @@ def test_a_request_is_told_in_two_lines(full_log: Log, open_event: Open) -> None
     event.start({"user_agent": "curl/8"})
     event.annotate(rows=3)
     canonical.annotate(model_id="m")
-    event.finish(200)
+    finish(event, 200)
     started, completed = full_log.events()
     assert (
         started.items()
@@ -51,7 +51,7 @@ def test_a_request_is_told_in_two_lines(full_log: Log, open_event: Open) -> None
 def test_a_request_finishes_once(full_log: Log, open_event: Open) -> None:
     event = open_event()
     for status in (200, 500, 200):
-        event.finish(status)
+        finish(event, status)
     assert [line["status_code"] for line in full_log.events()] == [200]
 
 
@@ -87,7 +87,7 @@ def test_the_level_tells_whether_to_look(
     level: str,
     event_type: str,
 ) -> None:
-    open_event(internal=internal, slow_seconds=-1.0 if slow else 1.0).finish(status)
+    finish(open_event(internal=internal, slow_seconds=-1.0 if slow else 1.0), status)
     (line,) = full_log.events()
     assert (line["level"], line["event_type"]) == (level, event_type)
     assert line.get("internal", False) is internal
@@ -99,7 +99,7 @@ def test_a_failure_shows_its_exception(full_log: Log, open_event: Open) -> None:
         raise KeyError("missing")
     except KeyError as error:
         event.exception = error
-    event.finish(500)
+    finish(event, 500)
     (failed,) = full_log.events()
     assert failed["exception_type"] == "KeyError"
     assert 'raise KeyError("missing")' in failed["exception"]
@@ -108,7 +108,7 @@ def test_a_failure_shows_its_exception(full_log: Log, open_event: Open) -> None:
 def test_nothing_annotated_replaces_what_was_measured(full_log: Log, open_event: Open) -> None:
     event = open_event()
     event.annotate(duration=99, db_queries=99, event_type="forged", request_id="forged", seq=99)
-    event.finish(200)
+    finish(event, 200)
     (line,) = full_log.events()
     assert (line["event_type"], line["request_id"]) == ("request_completed", "request-0001")
     assert (line["db_queries"], line["seq"]) == (0, 1)
@@ -118,7 +118,7 @@ def test_nothing_annotated_replaces_what_was_measured(full_log: Log, open_event:
 def test_the_duration_is_that_of_the_request(full_log: Log, open_event: Open) -> None:
     event = open_event()
     time.sleep(0.05)
-    seconds = event.finish(200)
+    seconds = finish(event, 200)
     (line,) = full_log.events()
     assert 0.05 <= line["duration"] < 0.5
     assert line["duration"] == pytest.approx(seconds, abs=0.001)
@@ -132,7 +132,7 @@ def test_a_query_in_a_loop_is_hinted_at(
     event.note_query("SELECT other", 0.25)
     for _ in range(times):
         event.note_query("SELECT many " + "x" * 500, 0.5)
-    event.finish(200)
+    finish(event, 200)
     (line,) = full_log.events()
     assert (line["db_queries"], line["db_duration"]) == (times + 1, times * 0.5 + 0.25)
     hint = {name: line[name] for name in line if name.startswith("db_repeated")}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.events.conftest import Log
+from tests.unit.events.conftest import Log, finish
 from webapp.events import canonical, schema
 from webapp.events.formatter import JsonFormatter, describe_exception
 from webapp.events.lines import FrequentLine
@@ -135,7 +135,7 @@ def test_our_own_events_use_the_fields_of_the_schema_only(
         event.note_query("SELECT 1", 0.01)
     event.annotate(error="KeyError", reason="why", model_id="m", rows=1, request_bytes=0)
     event.exception = KeyError("x")
-    event.finish(500)
+    finish(event, 500)
     started, failed = full_log.events()
     assert {*started, *failed} <= schema.FIELD_NAMES
     assert "db_repeated_query" in failed

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.events.conftest import Event, Log
+from tests.unit.events.conftest import Event, Log, finish
 from webapp.events import canonical
 from webapp.events.lines import FrequentLine
 from webapp.events.recorder import FlightRecorder
@@ -30,7 +30,7 @@ def test_details_of_a_request_that_ends_well_are_forgotten(recorded: Log, open_e
     event = open_event()
     logger.debug("detail")
     logger.info("fact")
-    event.finish(404)
+    finish(event, 404)
     assert messages(recorded) == ["fact", "Request completed"]
 
 
@@ -43,7 +43,7 @@ def test_details_of_a_request_that_fails_or_is_slow_are_written(
     logger.info("fact")
     logger.debug("detail %d", 2)
     assert messages(recorded) == ["fact"]
-    event.finish(status)
+    finish(event, status)
     assert messages(recorded)[:-1] == ["fact", "detail 1", "detail 2"]
     detail = recorded.events()[1]
     assert (detail["level"], detail["request_id"]) == ("DEBUG", "request-0001")
@@ -61,7 +61,7 @@ def test_the_last_details_are_held_and_no_more(recorded: Log, open_event: Open) 
     event = open_event()
     for number in range(canonical.HELD_RECORDS + 50):
         logger.debug("detail %d", number)
-    event.finish(500)
+    finish(event, 500)
     details = messages(recorded)[:-1]
     assert len(details) == canonical.HELD_RECORDS
     assert details[0] == "detail 50"
@@ -72,7 +72,7 @@ def test_long_details_are_held_in_bounds(recorded: Log, open_event: Open) -> Non
     event = open_event()
     logger.debug("%s", "x" * 10_000_000)
     assert len(event.held[0].msg) <= 64 * 1024
-    event.finish(500)
+    finish(event, 500)
     assert recorded.events()[0]["truncated"] is True
 
 
@@ -91,7 +91,7 @@ def test_a_message_is_that_of_its_moment(recorded: Log, open_event: Open) -> Non
     logger.debug(changing)
     rows.append(2)
     changing.text = "after"
-    event.finish(500)
+    finish(event, 500)
     assert messages(recorded)[:-1] == ["rows: [1]", "before"]
 
 
@@ -103,14 +103,14 @@ def test_a_detail_that_cannot_be_formatted_is_written_all_the_same(
     root.handlers[:] = [handler for handler in root.handlers if type(handler) is FlightRecorder]
     event = open_event()
     logger.debug("%d rows", "many")
-    event.finish(500)
+    finish(event, 500)
     assert messages(recorded)[0].startswith("%d rows")
 
 
 def test_an_internal_request_that_ends_well_leaves_no_line(recorded: Log, open_event: Open) -> None:
     event = open_event(internal=True)
     event.start({})
-    event.finish(200)
+    finish(event, 200)
     assert recorded.lines() == []
 
 
@@ -119,7 +119,7 @@ def test_an_internal_request_that_fails_is_told_from_its_start(
 ) -> None:
     event = open_event(internal=True)
     event.start({})
-    event.finish(500)
+    finish(event, 500)
     assert messages(recorded) == ["Request started", "Request failed"]
 
 
@@ -128,9 +128,9 @@ def test_requests_do_not_hold_each_others_details(recorded: Log, open_event: Ope
     logger.debug("of the second")
     canonical.enter(first)
     logger.debug("of the first")
-    first.finish(500)
+    finish(first, 500)
     canonical.enter(second)
-    second.finish(200)
+    finish(second, 200)
     assert messages(recorded) == ["of the first", "Request failed", "Request completed"]
 
 
@@ -141,7 +141,7 @@ def test_at_a_higher_level_the_usual_lines_are_held_too(full_log: Log, open_even
         before = len(full_log.lines())
         event = open_event()
         event.start({})
-        event.finish(status)
+        finish(event, status)
         return full_log.events()[before:]
 
     assert serve(200) == []
@@ -163,10 +163,10 @@ def test_a_prediction_is_written_with_the_next_line_of_its_request(
     predict()
     assert messages(recorded) == []
     other = open_event()
-    other.finish(200)
+    finish(other, 200)
     canonical.enter(event)
     predict()
-    event.finish(200)
+    finish(event, 200)
     canonical.leave()
     predict()
     ends = ["Prediction completed", "Prediction completed", "Request completed"]
@@ -180,6 +180,6 @@ def test_a_prediction_is_written_with_the_next_line_of_its_request(
 def test_a_prediction_is_written_if_no_line_follows(recorded: Log, open_event: Open) -> None:
     event = open_event(internal=True)
     predict()
-    event.finish(200)
+    finish(event, 200)
     predict()
     assert messages(recorded) == ["Prediction completed", "Prediction completed"]

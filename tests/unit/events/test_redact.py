@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.unit.events.conftest import Log
+from tests.unit.events.conftest import Log, finish
 from webapp.events import canonical, redact
 from webapp.events.actions import record_action
 
@@ -157,7 +157,7 @@ def test_what_a_client_may_choose_of_a_request_is_searched_for_secrets(
     event = open_event()
     event.context[name] = f"password={SECRET}"
     event.start({})
-    event.finish(200)
+    finish(event, 200)
     started, completed = full_log.events()
     assert started[name] == completed[name] == "password=[redacted]"
 

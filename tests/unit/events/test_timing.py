@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Engine, create_engine, text
 
-from tests.unit.events.conftest import Event, Log
+from tests.unit.events.conftest import Event, Log, finish
 from webapp.errors import InvalidInputError, PredictionError
 from webapp.events import canonical, timing
 from webapp.events.timing import log_performance, watch_queries
@@ -152,7 +152,7 @@ def test_the_same_failure_has_one_fingerprint_wherever_it_is_described(
         view()
     except ValueError as error:
         event.exception = error
-    event.finish(500)
+    finish(event, 500)
     operation, request = full_log.events()
     assert operation["fingerprint"] == request["fingerprint"]
 
@@ -322,7 +322,7 @@ def test_a_request_counts_its_queries_and_their_time(
         for number in range(7):
             connection.execute(text("INSERT INTO notes (body) VALUES (:b)"), {"b": str(number)})
         connection.execute(text("SELECT sleep(0.02)"))
-    event.finish(200)
+    finish(event, 200)
     completed = full_log.events()[-1]
     assert completed["db_queries"] == 8
     assert 0.02 <= completed["db_duration"] < 1
@@ -345,7 +345,7 @@ def test_a_query_that_failed_after_a_long_wait_counts_too(
     ):
         connection.execute(text("INSERT INTO notes (body) VALUES ('x')"))
     other.close()
-    event.finish(503)
+    finish(event, 503)
     slow, failed = full_log.events()
     assert slow["event_type"] == "slow_query"
     assert slow["query"].startswith("INSERT INTO notes")
