@@ -9,12 +9,15 @@ run: install
 	$(BIN)/flask prepare
 	exec $(BIN)/gunicorn
 
+# One process for each core; but the tests that start services need the cores themselves.
 # The second time, only what uses a database: the rest would do the same again.
+test: SPREAD := -n auto --dist loadfile
 test: install-tests
-	env -u TEST_DATABASE_URL $(BIN)/python -m pytest
+	env -u TEST_DATABASE_URL $(BIN)/python -m pytest $(SPREAD) --ignore tests/process
+	env -u TEST_DATABASE_URL $(BIN)/python -m pytest tests/process
 	@if [ -n "$$TEST_DATABASE_URL" ]; then \
 		echo "The tests that use a database, once more, on PostgreSQL:"; \
-		$(BIN)/python -m pytest tests/api tests/cli tests/unit/db tests/unit/services \
+		$(BIN)/python -m pytest $(SPREAD) tests/api tests/cli tests/unit/db tests/unit/services \
 			tests/process/test_network.py; \
 	else \
 		echo "Nothing was tested on PostgreSQL: TEST_DATABASE_URL is not set."; \
