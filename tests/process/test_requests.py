@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from threading import Event
 
+import orjson
 import pytest
 import requests
 
@@ -105,7 +106,8 @@ def _dribble(connection: socket.socket, answered: Event) -> None:
             b"0\r\n\r\n",
             400,
         ),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nExpect: the unexpected\r\n\r\n", 417),
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"9" * 4000 + b"\r\n\r\n", 404),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX\x00: 1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\n X: 1\r\n\r\n", 400),
@@ -119,6 +121,70 @@ def test_what_is_no_request_is_refused_and_shows_nothing(
 ) -> None:
     answered, answer = send(server, request_bytes)
     assert answered == status
+    head, _, body = answer.partition("\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
+    said = orjson.loads(body)
+    assert (said["success"], said["request_id"]) == (False, headers["X-Request-ID"])
+    assert headers["Content-Length"] == str(len(body))
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    started, completed = server.events(request_id=headers["X-Request-ID"])
+    assert started["event_type"] == "request_started"
+    assert completed["event_type"] == "request_completed"
+    assert (completed["level"], completed["status_code"]) == ("INFO", status)
+    assert completed["client_ip"] == "127.0.0.1"
     for secret in ("Traceback", ".py", str(server.instance_path), "<script>"):
         assert secret not in answer
     assert send(server, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /canary HTTP/1.1 canary\r\nHost: a\r\n\r\n",
+        b"GET canary HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"G\x00T /canary HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization Bearer canary\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nCookie: a=b\r\n canary\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nExpect: canary\r\n\r\n",
+        HEAD_OF_LOGIN + b"Transfer-Encoding: canary\r\n\r\n",
+        HEAD_OF_LOGIN + b"Transfer-Encoding: chunked\r\n\r\ncanary\r\n",
+    ],
+)
+def test_nobody_repeats_what_cannot_be_read(server: Server, request_bytes: bytes) -> None:
+    status, answer = send(server, request_bytes)
+    assert 400 <= status < 500
+    assert "canary" not in answer
+    assert "canary" not in "".join(server.lines())
+    assert "canary" not in server.output.read_text()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"2\r\n{",  # and the client is gone
+        b"2\r\n{}",
+        b"2\r\n{}\r\n",
+        b"2\r\n{}XX0\r\n\r\n",
+        b"zz\r\n{}\r\n0\r\n\r\n",
+        b"2;\x00\r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}\r\n0\r\nno trailer\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("path", ["auth/login", "models/upload"])
+def test_a_body_in_broken_chunks_is_the_clients_failure(
+    server: Server, path: str, body: bytes
+) -> None:
+    media_type = "application/json" if path == "auth/login" else "multipart/form-data; boundary=b"
+    if path == "models/upload":
+        part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="m.joblib"\r\n\r\nx'
+        body = b"%x\r\n%s\r\n%s" % (len(part), part, body)
+    head = (
+        f"POST /api/v1/{path} HTTP/1.1\r\nHost: a\r\nContent-Type: {media_type}\r\n"
+        f"Authorization: Bearer {server.login()}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    status, answer = send(server, head.encode() + body)
+    assert status == 400, answer
+    said = orjson.loads(answer.partition("\r\n\r\n")[2])
+    (completed,) = server.events(request_id=said["request_id"], event_type="request_completed")
+    assert (completed["level"], completed["status_code"]) == ("INFO", 400)
+    assert not [*server.instance_path.glob("models/incoming/*")]

@@ -3,12 +3,14 @@
 from typing import Any, Final
 
 from flask import Flask, Response, jsonify, make_response, render_template, request
+from gunicorn.http.errors import NoMoreData, ParseException
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, SecurityError
 from werkzeug.wrappers import Response as BaseResponse
 
 from webapp.errors import OUT_OF_DESCRIPTORS, AppError, ServiceUnavailableError
+from webapp.web import unreadable
 from webapp.web.hooks import current_event
 
 _UNKNOWN: Final = "the server failed; its log has the details under this request id"
@@ -31,6 +33,8 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(HTTPException, _answer_http_exception)
     for kind in (OperationalError, InterfaceError, PoolTimeoutError):
         app.register_error_handler(kind, _answer_database_error)
+    for unread in (ParseException, NoMoreData):
+        app.register_error_handler(unread, _answer_unreadable)
     app.register_error_handler(Exception, _answer_unknown)
 
 
@@ -91,6 +95,7 @@ def _answer_app_error(error: AppError) -> Response:
 
 
 def _answer_http_exception(error: HTTPException) -> BaseResponse:
+    error = request.environ.get(unreadable.REFUSAL, error)
     if error.code is None or error.code < 400:
         return error.get_response()  # a redirect
     if error.code >= 500:
@@ -111,6 +116,11 @@ def _message(error: HTTPException) -> str:
     if isinstance(error, SecurityError):
         return "no such host is answered here"  # not repeated either
     return error.description or error.name
+
+
+def _answer_unreadable(error: Exception) -> BaseResponse:
+    said = unreadable.refusal(error)
+    return _answer_unknown(error) if said is None else _answer_http_exception(said)
 
 
 def _answer_database_error(error: Exception) -> Response:

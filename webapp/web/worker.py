@@ -3,9 +3,14 @@
 import socket
 import threading
 import time
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, cast
 
+from flask import Flask
+from gunicorn import util
 from gunicorn.workers.gthread import ThreadWorker
+
+from webapp.web import unreadable
 
 # From the first byte to the last header; then for the body, and how much of it may take how long.
 HEAD_SECONDS: Final = 10
@@ -51,6 +56,17 @@ class PatientWorker(ThreadWorker):
         patience = BODY_SECONDS + length / BODY_BYTES_PER_SECOND
         self._deadlines[conn.sock] = time.monotonic() + patience
         return super().handle_request(req, conn)
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answer what is no request, or say that the program failed."""
+        said = unreadable.refusal(exc)
+        if said is None:
+            super().handle_error(req, client, addr, exc)
+            return
+        client_ip = addr[0] if isinstance(addr, tuple) else ""
+        answer = unreadable.answer(cast(Flask, self.wsgi), said, client_ip)
+        with suppress(OSError):  # the client is gone
+            util.write_nonblock(client, answer)
 
     def _watch(self) -> None:
         while True:
