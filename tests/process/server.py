@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,14 @@ Event = dict[str, Any]
 class Server:
     """A real gunicorn on a free port, with folders of its own."""
 
-    def __init__(self, folder: Path, *, workers: int = 4, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, *, workers: int = 4, arguments: Sequence[str] = (), **settings: Any
+    ) -> None:
         self.instance_path = folder / "instance"
         self.log_dir = folder / "logs"
         self.output = folder / "gunicorn.out"
         self.workers = workers
+        self._arguments = arguments
         bind = f"127.0.0.1:{free_port()}"
         self.base_url = f"http://{bind}"
         chosen = {
@@ -72,7 +75,7 @@ class Server:
         """Start gunicorn."""
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                [BIN / "gunicorn"],
+                [BIN / "gunicorn", *self._arguments],
                 cwd=ROOT,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

@@ -4,16 +4,18 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from threading import Event
 
 import orjson
 import pytest
 import requests
 
+from tests.estimators import dumped, iris_pipeline
+from tests.process.hasty import HastyWorker
 from tests.process.server import ADMIN_EMAIL, ADMIN_PASSWORD, Server, running
-from webapp.web.worker import BODY_SECONDS, HEAD_SECONDS
 
+THREADS = 4
 HEAD_OF_LOGIN = b"POST /api/v1/auth/login HTTP/1.1\r\nContent-Type: application/json\r\n"
 MANY = b"".join(b"X-%d: 1\r\n" % number for number in range(51))
 
@@ -59,16 +61,22 @@ def test_nobody_says_that_a_connection_is_encrypted(server: Server) -> None:
     assert send(server, b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + both + b"\r\n")[0] == 200
 
 
-def test_clients_that_send_too_slowly_are_given_up(server: Server) -> None:
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(
+        tmp_path_factory.mktemp("hasty"),
+        workers=1,
+        threads=THREADS,
+        arguments=["--worker-class", "tests.process.hasty.HastyWorker"],
+    ) as started:
+        yield started
+
+
+def test_clients_that_send_too_slowly_are_given_up(hasty: Server) -> None:
     """As many as there are threads: while they wait, nobody else is answered."""
-    host, port = server.base_url.removeprefix("http://").split(":")
     head, body = b"GET /healthz HTTP/1.1\r\n", b"Host: a\r\nContent-Length: 2\r\n\r\n{"
     asked = [head, head, HEAD_OF_LOGIN + body, HEAD_OF_LOGIN + body]
-    with ExitStack() as stack:
-        slow = [
-            stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
-            for _ in asked
-        ]
+    with all_threads(hasty) as slow:
         for connection, sent in zip(slow, asked, strict=True):
             connection.sendall(sent)
         time.sleep(1)
@@ -76,15 +84,52 @@ def test_clients_that_send_too_slowly_are_given_up(server: Server) -> None:
         answered = Event()
         dribble = threading.Thread(target=_dribble, args=[slow[0], answered])
         dribble.start()
-        assert requests.get(f"{server.base_url}/healthz", timeout=60).status_code == 200
+        assert requests.get(f"{hasty.base_url}/healthz", timeout=60).status_code == 200
         answered.set()
         dribble.join()
-        assert time.monotonic() - begun < HEAD_SECONDS + 5
+        assert time.monotonic() - begun < HastyWorker.head_seconds + 5
         for connection in slow[2:]:
             assert connection.recv(4096).startswith(b"HTTP/1.1 400")
-        assert time.monotonic() - begun < BODY_SECONDS + 5
-    cut = server.events(event_type="request_completed", route="/api/v1/auth/login", status_code=400)
+        assert time.monotonic() - begun < HastyWorker.body_seconds + 5
+    cut = hasty.events(event_type="request_completed", route="/api/v1/auth/login", status_code=400)
     assert len(cut) == 2
+
+
+def test_clients_that_receive_too_slowly_are_given_up(hasty: Server) -> None:
+    """They ask for more than sockets hold, and do not read it."""
+    token = hasty.login()
+    files = {"file": ("iris.joblib", dumped(iris_pipeline))}
+    assert hasty.call("POST", "models/upload", token, data={"name": "iris"}, files=files).ok
+    rows = [[5.1, 3.5, 1.4, 0.2]] * 100_000
+    body = orjson.dumps({"model_id": "iris", "input_data": rows, "probabilities": True})
+    head = (
+        f"POST /api/v1/predictions/predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
+        f"Content-Type: application/json\r\nAuthorization: Bearer {token}\r\n\r\n"
+    )
+    with all_threads(hasty) as slow:
+        for connection in slow:
+            connection.sendall(head.encode() + body)
+        deadline = time.monotonic() + 30
+        while len(hasty.events(event_type="prediction")) < THREADS and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with pytest.raises(requests.Timeout):
+            requests.get(f"{hasty.base_url}/healthz", timeout=1)
+        begun = time.monotonic()
+        assert requests.get(f"{hasty.base_url}/healthz", timeout=60).status_code == 200
+        assert time.monotonic() - begun < HastyWorker.body_seconds + 5
+
+
+@contextmanager
+def all_threads(server: Server) -> Iterator[list[socket.socket]]:
+    """Open as many connections as one worker has threads."""
+    host, port = server.base_url.removeprefix("http://").split(":")
+    with ExitStack() as stack:
+        opened = [socket.socket() for _ in range(THREADS)]
+        for connection in map(stack.enter_context, opened):
+            connection.settimeout(60)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((host, int(port)))
+        yield opened
 
 
 def _dribble(connection: socket.socket, answered: Event) -> None:
