@@ -23,6 +23,7 @@ from webapp.ml.store import ModelStore
 from webapp.parts import Parts, attach
 from webapp.services import tokens
 from webapp.services.acceptance import Acceptance
+from webapp.services.catalog import Catalog
 from webapp.services.compilations import Compilations
 from webapp.services.predictions import Predictions
 from webapp.services.quarantine import Quarantine
@@ -96,6 +97,7 @@ def _parts(settings: Settings, log_handler: SharedRotatingHandler) -> Parts:
         reader=reader,
         answers=RecentAnswers(reader),
         store=store,
+        catalog=Catalog(settings),
         registry=registry,
         predictions=Predictions(settings, store, registry),
         compilations=Compilations(settings, store, registry),

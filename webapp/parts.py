@@ -10,6 +10,7 @@ from webapp.logstore.caching import RecentAnswers
 from webapp.logstore.reader import LogReader
 from webapp.ml.store import ModelStore
 from webapp.services.acceptance import Acceptance
+from webapp.services.catalog import Catalog
 from webapp.services.compilations import Compilations
 from webapp.services.predictions import Predictions
 from webapp.services.quarantine import Quarantine
@@ -29,6 +30,7 @@ class Parts:
     reader: LogReader
     answers: RecentAnswers
     store: ModelStore
+    catalog: Catalog
     registry: Registry
     predictions: Predictions
     compilations: Compilations

@@ -15,6 +15,7 @@ from werkzeug.routing import Rule
 
 from tests.world import World
 from webapp.services import accounts, tokens
+from webapp.services.catalog import Catalog
 from webapp.services.predictions import Predictions
 from webapp.services.registry import Registry
 
@@ -154,8 +155,8 @@ def test_no_secret_in_a_failure_is_written_or_answered(
         (tokens, "refresh"),
         (tokens, "revoke_session"),
         (Registry, "add"),
-        (Registry, "list_models"),
-        (Registry, "get_model"),
+        (Catalog, "list_models"),
+        (Catalog, "get_model"),
         (Registry, "change"),
         (Registry, "delete"),
         (Predictions, "predict"),

@@ -3,20 +3,34 @@
 import logging
 import threading
 import time
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from flask import Flask, current_app
+from sqlalchemy import delete, select
 
+from webapp.db.engine import write_transaction
+from webapp.db.tables import DueCompilation, ModelVersion
 from webapp.ml.loading import Allowed, compile_model
 from webapp.ml.passport import Compilation, Passport
 from webapp.ml.store import ModelStore
-from webapp.services.registry import Due, Registry
+from webapp.services.registry import Registry
 from webapp.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 MOST_ATTEMPTS: Final = 3
 RETRY_SECONDS: Final = 60
+
+
+@dataclass(frozen=True)
+class Due:
+    """A version that is to be compiled, how often that was begun, and rows of its owner's."""
+
+    version_id: str
+    passport: Passport
+    sample: bytes
+    attempts: int
 
 
 class Compilations:
@@ -78,7 +92,7 @@ class Compilations:
     def _compile_next(self) -> bool:
         """Compile a model that is due; tell whether there was one."""
         with self._store.compiling():
-            due = self._registry.begin_compilation()
+            due = _take_due()
             if due is None:
                 return False
             if due.attempts <= MOST_ATTEMPTS:
@@ -92,13 +106,49 @@ class Compilations:
     def _record(
         self, passport: Passport, compilation: Compilation, graph: bytes, due: Due | None
     ) -> None:
-        self._registry.record_compilation(passport.sha256, compilation, graph, due)
+        """Write what came of it into the passport of every version that has this file."""
+        digest = passport.sha256
+        with self._store.exclusive(), write_transaction() as session:
+            versions = list(
+                session.scalars(
+                    select(ModelVersion).where(ModelVersion.digest == digest).with_for_update()
+                )
+            )
+            # None is left if the model was deleted meanwhile.
+            if versions and graph:
+                self._store.keep_graph(digest, graph)
+            for version in versions:
+                version.passport = {**version.passport, "compilation": asdict(compilation)}
+            if due is not None:
+                session.execute(
+                    delete(DueCompilation).where(DueCompilation.version_id == due.version_id)
+                )
+        self._registry.forget()
         logger.info(
             "Model compiled" if compilation.engine == "onnx" else "Model stays on scikit-learn",
             extra={
                 "engine": compilation.engine,
                 "reason": compilation.reason,
                 "duration": round(compilation.seconds, 6),
-                "details": {"sha256": passport.sha256, "verified_rows": compilation.verified_rows},
+                "details": {"sha256": digest, "verified_rows": compilation.verified_rows},
             },
         )
+
+
+def _take_due() -> Due | None:
+    """Find the version that is to be compiled next, if one is due, and count the attempt.
+
+    To be called by one process at a time. What was begun before waits behind the others.
+    """
+    with write_transaction() as session:
+        due = session.scalar(
+            select(DueCompilation)
+            .order_by(DueCompilation.attempts, DueCompilation.version_id)
+            .limit(1)
+            .with_for_update()
+        )
+        if due is None:
+            return None
+        due.attempts += 1
+        passport = Passport.from_dict(due.version.passport)
+        return Due(due.version_id, passport, due.sample, due.attempts)

@@ -1,13 +1,11 @@
-"""The registry: names, versions and owners of the models in the store."""
+"""The registry: names, versions and owners of the models in the store, and how they change."""
 
 import re
-import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, ScalarSelect, delete, exists, func, or_, select, update
+from sqlalchemy import ScalarSelect, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from webapp.db.engine import write_transaction
@@ -23,27 +21,24 @@ from webapp.db.tables import (
 )
 from webapp.errors import (
     ConflictError,
-    InvalidInputError,
     ModelNotFoundError,
     ModelRejectedError,
     PayloadTooLargeError,
-    PermissionDeniedError,
 )
 from webapp.events.timing import log_performance
 from webapp.extensions import db
 from webapp.ml.loading import Allowed, judge
-from webapp.ml.passport import Compilation, EngineName, Passport
+from webapp.ml.passport import EngineName, Passport
 from webapp.ml.store import Incoming, ModelStore
 from webapp.remembered import Remembered
 from webapp.services.acceptance import State, refuse_unless_ready, state_of, terms_of
+from webapp.services.catalog import ModelInfo, describe, find_model, find_own_model
+from webapp.services.naming import LATEST, check_alias, check_description, check_name
 from webapp.services.quarantine import is_quarantining
 from webapp.services.tokens import Identity
 from webapp.settings import Settings
 
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
-MAX_DESCRIPTION_CHARS: Final = 2000
-LATEST: Final = "latest"
 # Promised is 2 s from a change to its effect in every worker; the answer takes its part.
 RESOLVED_CACHE_SECONDS: Final = 1.5
 
@@ -63,22 +58,6 @@ class ResolvedVersion:
 
 
 @dataclass(frozen=True)
-class ModelInfo:
-    """A registered model as its readers see it."""
-
-    id: str
-    name: str
-    description: str
-    shared: bool
-    engine: str
-    owner_id: str
-    latest_version: int | None
-    created_at: datetime
-    updated_at: datetime
-    versions: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class NewVersion:
     """What an accepted upload became."""
 
@@ -86,16 +65,6 @@ class NewVersion:
     name: str
     version: int
     passport: Passport
-
-
-@dataclass(frozen=True)
-class Due:
-    """A version that is to be compiled, how often that was begun, and rows of its owner's."""
-
-    version_id: str
-    passport: Passport
-    sample: bytes
-    attempts: int
 
 
 class Registry:
@@ -183,51 +152,6 @@ class Registry:
         """Look into the database again; other workers follow within 2 s."""
         self._resolved.clear()
 
-    def list_models(
-        self, caller: Identity, page: int, per_page: int
-    ) -> tuple[list[ModelInfo], int]:
-        """List the models that the caller may see, newest first, and count them all."""
-        visible = _visible_to(caller)
-        total = db.session.scalar(select(func.count()).select_from(RegisteredModel).where(visible))
-        models = db.session.scalars(
-            select(RegisteredModel)
-            .where(visible)
-            .order_by(RegisteredModel.created_at.desc(), RegisteredModel.id.desc())
-            .limit(per_page)
-            .offset((page - 1) * per_page)
-        )
-        return [_info(model) for model in models], total or 0
-
-    def get_model(self, caller: Identity, reference: str) -> ModelInfo:
-        """Get a model with its versions and their passports."""
-        model = _get(caller, reference)
-        versions = [_version_info(version, self._allowed) for version in model.versions]
-        return _info(model, versions)
-
-    def list_versions(
-        self, caller: Identity, reference: str, page: int, per_page: int
-    ) -> tuple[list[dict[str, Any]], int]:
-        """List a model's versions with their passports, newest first, and count them all."""
-        mine = ModelVersion.model_id == _get(caller, reference).id
-        total = db.session.scalar(select(func.count()).select_from(ModelVersion).where(mine))
-        versions = db.session.scalars(
-            select(ModelVersion)
-            .where(mine)
-            .order_by(ModelVersion.version.desc())
-            .limit(per_page)
-            .offset((page - 1) * per_page)
-        )
-        return [_version_info(version, self._allowed) for version in versions], total or 0
-
-    def list_aliases(self, caller: Identity, reference: str) -> dict[str, int]:
-        """Tell which version each alias of a model names; ``latest`` is there by itself."""
-        model = _get(caller, reference)
-        aliases = db.session.scalars(
-            select(ModelAlias).where(ModelAlias.model_id == model.id).order_by(ModelAlias.alias)
-        )
-        latest = {} if model.latest_version is None else {LATEST: model.latest_version}
-        return latest | {named.alias: named.version for named in aliases}
-
     def set_alias(
         self, caller: Identity, reference: str, alias: str, version: int
     ) -> tuple[ModelInfo, int | None]:
@@ -239,22 +163,22 @@ class Registry:
         ModelNotFoundError, PermissionDeniedError : no such model or version, or not the caller's
         ConflictError : the version is quarantined or rejected
         """
-        _check_alias(alias)
+        check_alias(alias)
         with write_transaction() as session:
-            model = _get_own(caller, reference)
+            model = find_own_model(caller, reference)
             # The model's row makes two that set the same alias take turns.
             session.refresh(model, with_for_update=True)
             _check_usable(model.id, version, self._allowed)
             known = session.get(ModelAlias, (model.id, alias))
             before = known.version if known else None
             session.merge(ModelAlias(model_id=model.id, alias=alias, version=version))
-            info = _info(model)
+            info = describe(model)
         self.forget()
         return info, before
 
     def delete_alias(self, caller: Identity, reference: str, alias: str) -> tuple[ModelInfo, int]:
         """Take an alias from the caller's model; tell which version it named."""
-        model = _get_own(caller, reference)
+        model = find_own_model(caller, reference)
         version = db.session.scalar(
             delete(ModelAlias)
             .where(ModelAlias.model_id == model.id, ModelAlias.alias == alias)
@@ -264,11 +188,11 @@ class Registry:
         if version is None:
             raise ModelNotFoundError("the model has no such alias")
         self.forget()
-        return _info(model), version
+        return describe(model), version
 
     def change(self, caller: Identity, reference: str, changes: Mapping[str, Any]) -> ModelInfo:
         """Rename, describe, share or unshare a model of the caller's, or choose its engine."""
-        model = _get_own(caller, reference)
+        model = find_own_model(caller, reference)
         if "name" in changes:
             check_name(changes["name"])
         check_description(changes.get("description"))
@@ -282,55 +206,13 @@ class Registry:
                 f"you have a model named {changes.get('name')} already", {"field": "name"}
             ) from None
         self.forget()
-        return _info(model)
-
-    def begin_compilation(self) -> Due | None:
-        """Find the version that is to be compiled next, if one is due, and count the attempt.
-
-        To be called by one process at a time. What was begun before waits behind the others.
-        """
-        with write_transaction() as session:
-            due = session.scalar(
-                select(DueCompilation)
-                .order_by(DueCompilation.attempts, DueCompilation.version_id)
-                .limit(1)
-                .with_for_update()
-            )
-            if due is None:
-                return None
-            due.attempts += 1
-            passport = Passport.from_dict(due.version.passport)
-            return Due(due.version_id, passport, due.sample, due.attempts)
-
-    def record_compilation(
-        self, digest: str, compilation: Compilation, graph: bytes, due: Due | None = None
-    ) -> None:
-        """Write what came of compiling a file into the passport of every version that has it.
-
-        That was due for one of them then.
-        """
-        with self._store.exclusive(), write_transaction() as session:
-            versions = list(
-                session.scalars(
-                    select(ModelVersion).where(ModelVersion.digest == digest).with_for_update()
-                )
-            )
-            # None is left if the model was deleted meanwhile.
-            if versions and graph:
-                self._store.keep_graph(digest, graph)
-            for version in versions:
-                version.passport = {**version.passport, "compilation": asdict(compilation)}
-            if due is not None:
-                session.execute(
-                    delete(DueCompilation).where(DueCompilation.version_id == due.version_id)
-                )
-        self.forget()
+        return describe(model)
 
     def delete(self, caller: Identity, reference: str) -> ModelInfo:
         """Delete a model of the caller's with all its versions, and the files nobody else has."""
         with self._store.exclusive():
-            model = _get_own(caller, reference)
-            info = _info(model)
+            model = find_own_model(caller, reference)
+            info = describe(model)
             digests = {version.digest for version in model.versions}
             db.session.delete(model)
             db.session.commit()
@@ -350,7 +232,7 @@ class Registry:
 
     def read_artifact(self, caller: Identity, reference: str) -> tuple[ResolvedVersion, bytes]:
         """Read the file of a version of the caller's own, as it was uploaded."""
-        _get_own(caller, reference.partition("@")[0])
+        find_own_model(caller, reference.partition("@")[0])
         resolved = self._find(caller, reference)
         return resolved, self._store.read(resolved.digest)
 
@@ -430,7 +312,7 @@ class Registry:
 
     def _find(self, caller: Identity, reference: str) -> ResolvedVersion:
         base, _, wanted = reference.partition("@")
-        model = _get(caller, base)
+        model = find_model(caller, base)
         number: int | ScalarSelect[int] | None
         if wanted in {"", LATEST}:
             number = model.latest_version
@@ -464,68 +346,6 @@ class Registry:
         )
 
 
-def check_name(name: str) -> None:
-    """Refuse a name that could not stand in a path, or that looks like an id."""
-    if not NAME.fullmatch(name) or _is_id(name):
-        raise InvalidInputError(
-            "name must match [a-z0-9][a-z0-9._-]{0,63} and not look like a UUID",
-            {"field": "name"},
-        )
-
-
-def check_description(description: str | None) -> None:
-    """Refuse a description that is too long or has control characters."""
-    if description is None:
-        return
-    plain = description.replace("\n", "").replace("\t", "")
-    if len(description) > MAX_DESCRIPTION_CHARS or not all(char.isprintable() for char in plain):
-        raise InvalidInputError(
-            f"description must be printable text of at most {MAX_DESCRIPTION_CHARS} characters",
-            {"field": "description"},
-        )
-
-
-def _is_id(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
-
-
-def _visible_to(caller: Identity) -> ColumnElement[bool]:
-    if caller.role == "admin":
-        return RegisteredModel.id.is_not(None)
-    return or_(RegisteredModel.owner_id == caller.user_id, RegisteredModel.shared)
-
-
-def _get(caller: Identity, reference: str) -> RegisteredModel:
-    """Get a model by its id, or by its name among the caller's own."""
-    if _is_id(reference):
-        named: ColumnElement[bool] = RegisteredModel.id == reference
-    else:
-        named = (RegisteredModel.owner_id == caller.user_id) & (RegisteredModel.name == reference)
-    model = db.session.scalar(select(RegisteredModel).where(named, _visible_to(caller)))
-    if model is None:
-        raise ModelNotFoundError("there is no such model, or it is not yours")
-    return model
-
-
-def _get_own(caller: Identity, reference: str) -> RegisteredModel:
-    model = _get(caller, reference)
-    if caller.role != "admin" and model.owner_id != caller.user_id:
-        raise PermissionDeniedError("only its owner and admins may do this with a model")
-    return model
-
-
-def _check_alias(alias: str) -> None:
-    if not NAME.fullmatch(alias) or alias.isdecimal() or alias == LATEST:
-        raise InvalidInputError(
-            "an alias must match [a-z0-9][a-z0-9._-]{0,63}, be no number,"
-            " and not be latest, which always names the newest version",
-            {"field": "alias"},
-        )
-
-
 def _check_usable(model_id: str, number: int, allowed: Allowed) -> None:
     version = db.session.scalar(
         select(ModelVersion).where(
@@ -549,30 +369,3 @@ def _refuse_quarantined(digest: str) -> None:
             " the operator of the service can release it",
             {"reason": "quarantined"},
         )
-
-
-def _version_info(version: ModelVersion, allowed: Allowed) -> dict[str, Any]:
-    return {
-        "version": version.version,
-        "state": state_of(version, allowed),
-        "refusal": version.refusal,
-        "bytes": version.bytes,
-        "sha256": version.digest,
-        "created_at": version.created_at,
-        "passport": version.passport,
-    }
-
-
-def _info(model: RegisteredModel, versions: list[dict[str, Any]] | None = None) -> ModelInfo:
-    return ModelInfo(
-        id=model.id,
-        name=model.name,
-        description=model.description,
-        shared=model.shared,
-        engine=model.engine,
-        owner_id=model.owner_id,
-        latest_version=model.latest_version,
-        created_at=model.created_at,
-        updated_at=model.updated_at,
-        versions=versions or [],
-    )

@@ -79,7 +79,7 @@ def upload() -> tuple[dict[str, Any], int]:
 def list_models() -> dict[str, Any]:
     """List your models and the shared ones, newest first."""
     query = read_query(PageQuery)
-    models, total = parts().registry.list_models(caller(), query.page, query.per_page)
+    models, total = parts().catalog.list_models(caller(), query.page, query.per_page)
     items = [asdict(model) for model in models]
     return {"success": True, "data": {"items": items, **query.model_dump(), "total": total}}
 
@@ -89,7 +89,7 @@ def list_models() -> dict[str, Any]:
 @requires_scope("models")
 def get_model(model_id: str) -> dict[str, Any]:
     """Read a model, by its id or (your own) by its name, with all its versions."""
-    return {"success": True, "data": asdict(parts().registry.get_model(caller(), model_id))}
+    return {"success": True, "data": asdict(parts().catalog.get_model(caller(), model_id))}
 
 
 @blueprint.patch("/<model_id>")
@@ -127,7 +127,7 @@ def delete_model(model_id: str) -> dict[str, Any]:
 def list_versions(model_id: str) -> dict[str, Any]:
     """List the versions of a model, newest first."""
     query = read_query(PageQuery)
-    items, total = parts().registry.list_versions(caller(), model_id, query.page, query.per_page)
+    items, total = parts().catalog.list_versions(caller(), model_id, query.page, query.per_page)
     return {"success": True, "data": {"items": items, **query.model_dump(), "total": total}}
 
 
@@ -136,7 +136,7 @@ def list_versions(model_id: str) -> dict[str, Any]:
 @requires_scope("models")
 def list_aliases(model_id: str) -> dict[str, Any]:
     """Read which version each alias of a model names."""
-    aliases = parts().registry.list_aliases(caller(), model_id)
+    aliases = parts().catalog.list_aliases(caller(), model_id)
     return {"success": True, "data": {"aliases": aliases}}
 
 

@@ -47,7 +47,7 @@ def status(model: str, version: str | None = None) -> dict[str, Any]:
     if version is not None:
         resolved = parts().registry.resolve(caller(), f"{model}@{version}")
         return {"model_version_status": [_status(resolved.version, resolved.state)]}
-    known, _ = parts().registry.list_versions(caller(), model, 1, _SHOWN_VERSIONS)
+    known, _ = parts().catalog.list_versions(caller(), model, 1, _SHOWN_VERSIONS)
     return {"model_version_status": [_status(one["version"], one["state"]) for one in known]}
 
 

@@ -63,7 +63,7 @@ def server() -> dict[str, Any]:
 def metadata(model: str, version: str | None = None) -> dict[str, Any]:
     """Say which tensors a model takes and answers with."""
     resolved, predictor = parts().predictions.describe(caller(), _reference(model, version))
-    versions, _ = parts().registry.list_versions(caller(), resolved.model_id, 1, _SHOWN_VERSIONS)
+    versions, _ = parts().catalog.list_versions(caller(), resolved.model_id, 1, _SHOWN_VERSIONS)
     return {
         "name": model,
         "versions": [str(known["version"]) for known in versions],

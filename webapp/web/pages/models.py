@@ -16,7 +16,7 @@ _MOST_MODELS = 500
 def page() -> str:
     """List the registered models with their use, those with strikes, and refused uploads."""
     span, ask = read_span(), parts().answers.ask
-    models, total = parts().registry.list_models(_admin(), 1, _MOST_MODELS)
+    models, total = parts().catalog.list_models(_admin(), 1, _MOST_MODELS)
     uses = ask(queries.models, span.window, None)
     refused = ask(queries.activity, span.window, 20, action="upload_model", outcome="failure")
     return render_template(
@@ -37,7 +37,7 @@ def page() -> str:
 def model_page(model_id: str) -> str:
     """Show one model: its versions with their passports, its use, its last predictions."""
     span, ask = read_span(), parts().answers.ask
-    model = parts().registry.get_model(_admin(), model_id)
+    model = parts().catalog.get_model(_admin(), model_id)
     uses = [use for use in ask(queries.models, span.window, None) if use.model_id == model.id]
     predictions, total = ask(queries.predictions, None, 1, 20, span.window, model=model.id)
     return render_template(
