@@ -172,7 +172,9 @@ class Settings:
     )
     registration: str = _setting("open", "who may register", _choice("open", "closed"))
     trusted_proxies: int = _setting("0", "reverse proxies in front", _integer(0))
-    allowed_hosts: tuple[str, ...] = _setting("", "Host names answered", _names, shown="any")
+    allowed_hosts: tuple[str, ...] = _setting(
+        "", "Host names answered, those of probes too", _names, shown="any"
+    )
     metrics_token: str = _setting("", "bearer token for /metrics", secret=True)
     max_features: int = _setting("10000", "most features of a model", _integer(1))
     max_user_versions: int = _setting("10000", "most versions that a user may store", _integer(1))
