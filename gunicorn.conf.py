@@ -79,7 +79,7 @@ def share_processes() -> None:
 
 
 def on_starting(server: Any) -> None:
-    """Refuse what could not work, load what every worker needs, and begin new counts."""
+    """Refuse what could not work, and load what every worker needs."""
     from webapp.db.schema import check_before_start
     from webapp.ml.loading.policy import load_policy
 
@@ -106,6 +106,10 @@ def on_starting(server: Any) -> None:
     import prometheus_client  # noqa: F401
 
     share_processes()
+
+
+def when_ready(server: Any) -> None:
+    """Begin new counts; not before the port is ours, or another server would lose its own."""
     metrics_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
     for file in metrics_dir.glob("*.db"):
         file.unlink()

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from tests.estimators import diabetes_ridge, dumped, iris_pipeline
 from tests.world import PASSWORD, World
 from webapp.errors import ThrottledError
+from webapp.extensions import db
 from webapp.services import accounts
 from webapp.services.predictions import Predictions
 
@@ -137,6 +139,8 @@ def test_every_failure_has_the_form_of_its_path(
         (b'{"model_id": "\\ud800", "input_data": []}', "application/json", 400),
         (b"{}", "text/plain", 415),
         (b"{}", "", 415),
+        (b"{}", "application/json; charset=utf-16", 415),
+        (b"{%s}" % b",".join(b'"%d": 0' % key for key in range(1001)), "application/json", 400),
     ],
 )
 def test_bodies_that_do_not_match_are_refused(
@@ -166,6 +170,60 @@ def test_a_body_over_the_limit_is_refused(database_url: str, tmp_path: Any) -> N
     )
     assert chunked.status_code == 413
     small.close()
+
+
+def test_a_compressed_body_is_refused(served: World) -> None:
+    response = served.call(
+        "POST",
+        "predictions/predict",
+        served.owner,
+        json={"model_id": "iris", "input_data": [[5.1, 3.5, 1.4, 0.2]]},
+        headers={"Content-Encoding": "gzip"},
+    )
+    assert response.status_code == 415
+
+
+@pytest.mark.parametrize("path", ["auth/login", "auth/register", "auth/api-keys"])
+def test_who_needs_few_fields_gets_no_long_body(served: World, path: str) -> None:
+    """Anybody may send these, and each unknown field would cost memory."""
+    body = {str(number): 0 for number in range(10_000)}
+    response = served.call("POST", path, served.owner, json=body)
+    assert response.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("v2/models/iris/infer", {"inputs": [0] * 100}),
+        ("v2/models/iris/infer", {"inputs": [{}] * 100}),
+        (
+            "v2/models/iris/infer",
+            {
+                "inputs": [{"name": "x", "datatype": "FP64", "shape": [0], "data": []}],
+                "outputs": [0] * 100,
+                "parameters": {},
+            },
+        ),
+        (
+            "v2/models/iris/infer",
+            {
+                "inputs": [{"name": "x", "datatype": "FP64", "shape": [0], "data": []}],
+                "parameters": {str(number): [] for number in range(100)},
+            },
+        ),
+        ("invocations/iris", {"dataframe_records": [0] * 100}),
+        ("invocations/iris", {"dataframe_split": {"columns": [[]] * 100, "data": []}}),
+        ("invocations/iris", {"dataframe_split": {"columns": [], "data": [0] * 100}}),
+    ],
+)
+def test_of_many_mistakes_in_a_long_body_the_first_is_told(
+    served: World, path: str, body: dict[str, Any]
+) -> None:
+    """To gather millions would take a worker's time and gigabytes of its memory."""
+    response = served.call("POST", f"//{path}", served.owner, json=body)
+    assert response.status_code == 400
+    message = response.json.get("error") or response.json["message"]
+    assert len(message.split(";")) <= 4, message  # as many as one value may have kinds
 
 
 def test_no_answer_repeats_a_value_that_was_sent(world: World) -> None:
@@ -221,6 +279,21 @@ def test_a_database_that_does_not_answer_is_503(
     assert response.json["error"] == "ServiceUnavailableError"
     assert "Retry-After" in response.headers
     assert world.last_event(response)["event_type"] == "request_failed"
+
+
+def test_what_a_failed_statement_was_given_is_not_logged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"it": "-".join(("a", "canary"))}  # not in the traceback's source either
+
+    def fail(*args: Any) -> None:
+        db.session.execute(text("SELECT nothing FROM nowhere WHERE it = :it"), given)
+
+    monkeypatch.setattr(accounts, "authenticate", fail)
+    body = {"email": "a@example.com", "password": "whatever it is"}
+    failed = world.last_event(world.call("POST", "auth/login", json=body))
+    assert "SELECT nothing" in failed["exception"]
+    assert "a-canary" not in str(failed)
 
 
 @contextmanager

@@ -226,3 +226,11 @@ def _assert_unauthorized(world: World, response: Any) -> None:
     assert completed["event_type"] == "request_completed"
     assert completed["level"] == "WARNING"
     assert completed["error"] == "AuthenticationError"
+
+
+@pytest.mark.parametrize("name", ["jwt", "sig", "X-Amz-Signature", "session.id", "otp"])
+def test_what_names_a_secret_in_a_query_hides_it(world: World, name: str) -> None:
+    response = world.client.get(f"/api/v1/models?{name}=a-distinctive-value")
+    assert "a-distinctive-value" not in str(
+        world.events(request_id=response.headers["X-Request-ID"])
+    )

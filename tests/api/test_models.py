@@ -225,6 +225,22 @@ def test_an_upload_that_does_not_match_is_refused(
     assert says in response.json["message"]
 
 
+@pytest.mark.parametrize(
+    "disposition", ['form-data; filename="a"', "form-data; name=", "form-data"]
+)
+def test_a_part_without_a_name_is_refused(world: World, disposition: str) -> None:
+    part = f"--b\r\nContent-Disposition: {disposition}\r\n\r\nv\r\n--b--\r\n"
+    response = world.call(
+        "POST",
+        "models/upload",
+        world.owner,
+        data=part.encode(),
+        content_type="multipart/form-data; boundary=b",
+    )
+    assert response.status_code == 400
+    assert "name" in response.json["message"]
+
+
 def test_uploads_of_one_name_at_once_become_consecutive_versions(world: World) -> None:
     world.owner  # noqa: B018 - made once, before the threads need it
     model = dumped(iris_pipeline)

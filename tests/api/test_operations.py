@@ -56,7 +56,10 @@ def test_metrics_count_requests_and_predictions(served: World) -> None:
     assert not any("/no/such/path" in str(key) for key in after)
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+@pytest.mark.parametrize(
+    "header",
+    ["X-Forwarded-For", "Forwarded", "X-Forwarded-Proto", "Via", "X-Real-IP", "CF-Connecting-IP"],
+)
 def test_metrics_are_not_for_clients_of_a_proxy(world: World, header: str) -> None:
     assert world.call("GET", "//metrics", headers={header: "1.2.3.4"}).status_code == 403
 

@@ -372,6 +372,17 @@ def test_gunicorn_refuses_a_database_that_was_not_prepared(tmp_path: Path, exist
     assert exists or not database.exists()
 
 
+def test_a_second_server_on_the_port_takes_no_count_from_the_first(server: Server, demo: Demo):
+    before = requests.get(f"{server.base_url}/metrics", timeout=10).text
+    ended = server.run("gunicorn")
+    after = requests.get(f"{server.base_url}/metrics", timeout=10).text
+
+    assert ended.returncode != 0
+    counted = "pellucid_predictions_total{"
+    assert counted in before
+    assert counted in after
+
+
 def test_a_killed_worker_loses_no_line_and_no_count(server: Server, demo: Demo):
     """The last test of this module: it leaves errors of gunicorn's in the log."""
     token = server.login()

@@ -39,6 +39,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "pool_timeout": POOL_TIMEOUT_SECONDS,
         "pool_size": max(MIN_POOL_SIZE, settings.threads),
+        "hide_parameters": True,  # of what failed: they would be in its traceback in the log
     }
     if make_url(settings.database_url).get_backend_name() == "sqlite":
         # sqlite3 then begins a transaction at the first INSERT, UPDATE or DELETE, and takes the

@@ -28,6 +28,13 @@ _NAMES: Final = (
     "cookie",
     "credential",
 )
+# Whole names of parameters; in a text they are words like others.
+_WHOLE_NAMES: Final = frozenset(
+    (
+        *("auth", "bearer", "jwt", "otp", "pass", "passcode", "pw"),
+        *("session", "sessionid", "sid", "sig", "signature", "xamzsignature"),
+    )
+)
 _NAME: Final = "(?:" + "|".join(_NAMES).replace("key", "[-_ ]?key") + r")[\w-]{0,64}+"
 # A name and its value, however they were written down: name=value, "name": "value" also inside
 # another string, name%3Dvalue, ('name', 'value'), name=['value', 'value'], name=b'value'.
@@ -104,8 +111,8 @@ def spellings(secret: str) -> set[str]:
 @lru_cache(maxsize=4096)
 def is_sensitive(name: str) -> bool:
     """Tell whether a value under this name is a secret."""
-    plain = name.lower().replace("-", "").replace("_", "").replace(" ", "")
-    return any(word in plain for word in _NAMES)
+    plain = re.sub(r"[-_. ]", "", name.lower())
+    return plain in _WHOLE_NAMES or any(word in plain for word in _NAMES)
 
 
 def has_known_shape(value: str) -> bool:

@@ -1,16 +1,25 @@
 """The shapes of requests and answers, as pydantic models."""
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+)
 
 T = TypeVar("T")
 
 
 class RequestBody(BaseModel):
-    """A request's shape: unknown fields are refused."""
+    """A request's shape: unknown fields are refused, and so is more than these need."""
 
+    most_bytes: ClassVar[int | None] = 64 * 1024
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
@@ -53,6 +62,7 @@ class AliasTarget(RequestBody):
 class PredictRequest(RequestBody):
     """Rows for a model: lists in the order of its features, or objects by feature name."""
 
+    most_bytes = None
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
 
     model_id: Annotated[StrictStr, Field(max_length=128, examples=["iris", "iris@3"])]
@@ -86,7 +96,8 @@ class CsvQuery(EngineQuery):
     ] = False
 
 
-Parameters = dict[str, StrictBool | StrictInt | StrictStr | float]
+# Where a body may be long, its first mistake is told. Gathering all takes seconds and gigabytes.
+Parameters = Annotated[dict[str, StrictBool | StrictInt | StrictStr | float], Field(fail_fast=True)]
 
 
 class InferInput(BaseModel):
@@ -117,8 +128,8 @@ class InferRequest(BaseModel):
 
     id: StrictStr | None = None
     parameters: Parameters = {}
-    inputs: Annotated[list[InferInput], Field(min_length=1)]
-    outputs: list[InferOutput] = []
+    inputs: Annotated[list[InferInput], Field(min_length=1, fail_fast=True)]
+    outputs: Annotated[list[InferOutput], Field(fail_fast=True)] = []
 
 
 class DataframeSplit(BaseModel):
@@ -126,8 +137,8 @@ class DataframeSplit(BaseModel):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    columns: list[StrictStr | StrictInt]
-    data: list[list[Any]]
+    columns: Annotated[list[StrictStr | StrictInt], Field(fail_fast=True)]
+    data: Annotated[list[list[Any]], Field(fail_fast=True)]
 
 
 class ScoringRequest(BaseModel):
@@ -136,7 +147,7 @@ class ScoringRequest(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     dataframe_split: DataframeSplit | None = None
-    dataframe_records: list[dict[str, Any]] | None = None
+    dataframe_records: Annotated[list[dict[str, Any]], Field(fail_fast=True)] | None = None
     instances: list[Any] | None = None
     inputs: list[Any] | dict[str, Any] | None = None
 

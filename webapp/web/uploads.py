@@ -63,6 +63,8 @@ def read_upload(request: StreamingRequest, max_bytes: int) -> Upload:
     request.max_form_parts = 8
     fields: dict[str, Any] = request.form.to_dict()  # this reads the whole body
     unknown = {*fields} - {"file", "name", "description"} or {*request.files} - {"file", "sample"}
+    if None in unknown:
+        raise InvalidInputError("a part has no name")
     if unknown:
         raise InvalidInputError(f"unknown field {sorted(unknown)[0][:100]}")
     if len(request.received) != len(request.files) or "file" not in request.files:

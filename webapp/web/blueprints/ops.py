@@ -18,7 +18,10 @@ from webapp.web.hooks import current_event
 
 blueprint = Blueprint("ops", __name__)
 
-_FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
+_FORWARDING = (
+    *("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARDED_", "HTTP_X_REAL_IP"),
+    *("HTTP_CF_CONNECTING_IP", "HTTP_TRUE_CLIENT_IP"),
+)
 
 
 @blueprint.get("/healthz")
@@ -62,7 +65,7 @@ def _check_scraper(token: str) -> None:
             raise AuthenticationError("the metrics need the bearer token METRICS_TOKEN")
         return
     # A reverse proxy on this machine makes every client look local; its header gives it away.
-    forwarded = any(name in request.headers for name in _FORWARDING)
+    forwarded = any(name.startswith(_FORWARDING) for name in request.environ)
     if forwarded or not _is_loopback(request.remote_addr):
         raise PermissionDeniedError("without METRICS_TOKEN only this machine may read the metrics")
 

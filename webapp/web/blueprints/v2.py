@@ -21,7 +21,7 @@ from webapp.ml.inputs import Rows
 from webapp.ml.predictor import Predictor
 from webapp.ml.tensors import Tensor
 from webapp.parts import parts
-from webapp.web.body import read_bytes, validate
+from webapp.web.body import parse, read_bytes, validate
 from webapp.web.docs import VERSION
 from webapp.web.schemas import InferInput, InferRequest
 from webapp.web.security import caller, requires_scope
@@ -129,7 +129,7 @@ def _read_request() -> tuple[InferRequest, bytes]:
     if int(length) > len(body):
         raise InvalidInputError(f"{_JSON_BYTES} is more than the {len(body)} bytes of the body")
     try:
-        content = orjson.loads(body[: int(length)])
+        content = parse(body[: int(length)])
     except orjson.JSONDecodeError as error:
         raise InvalidInputError(f"the body is not valid JSON: {error.msg}") from None
     return validate(InferRequest, content), body[int(length) :]
