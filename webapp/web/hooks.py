@@ -172,7 +172,7 @@ def _conceal_credentials(event: canonical.RequestEvent, header: str) -> None:
 def _trace_context(header: str) -> dict[str, str]:
     """Read a traceparent header (W3C Trace Context, section 3.2); an invalid one counts as none."""
     match = _TRACEPARENT.fullmatch(header)
-    if match is None:
+    if match is None or "," in header:  # there were several
         return {}
     version, trace_id, span_id, rest = match.groups()
     invalid = version == "ff" or set(trace_id) == {"0"} or set(span_id) == {"0"}

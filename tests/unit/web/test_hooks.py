@@ -49,6 +49,10 @@ def test_a_request_id_shaped_like_a_token_is_replaced(world: World, sent: str) -
         (f"00-{TRACE}-{'0' * 16}-01", False),
         (f"00-{TRACE}-{SPAN}", False),
         ("", False),
+        (
+            f"01-{TRACE}-{SPAN}-01-x,00-{TRACE}-{SPAN}-01",
+            False,
+        ),  # two headers, as the server joins them
     ],
 )
 def test_a_valid_traceparent_stands_on_the_lines(world: World, sent: str, known: bool) -> None:
