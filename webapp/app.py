@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from flask import Flask
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from webapp import metrics
 from webapp import settings as configuration
@@ -30,7 +29,7 @@ from webapp.services.quarantine import Quarantine
 from webapp.services.registry import Registry
 from webapp.services.throttle import LoginThrottle
 from webapp.settings import Settings
-from webapp.web import docs, errors, headers, hooks, security
+from webapp.web import docs, errors, headers, hooks, proxies, security
 from webapp.web.blueprints import admin, auth, mlflow, models, ops, predictions, tfserving, v2
 from webapp.web.body import OrjsonProvider
 from webapp.web.pages import site
@@ -62,16 +61,12 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
         PROPAGATE_EXCEPTIONS=False,
         **tokens.jwt_config(settings),
     )
-    if settings.trusted_proxies:
-        hops = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # Flask documents this way
-            app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops
-        )
 
     hooks.init_app(app, settings)
     errors.init_app(app)
     security.init_app(app)
     headers.init_app(app)
+    proxies.init_app(app, settings.trusted_proxies)
     engine.init_app(app, settings)
     with app.app_context():
         timing.watch_queries(db.engine, settings.slow_query_seconds)

@@ -1,5 +1,7 @@
 """Headers that a browser heeds, on answers of every kind."""
 
+from pathlib import Path
+
 import pytest
 from werkzeug.test import TestResponse
 
@@ -92,3 +94,22 @@ def test_options_opens_no_door(served: World) -> None:
         answer = served.call("OPTIONS", path)
         assert answer.status_code in (303, 401), path
         check(answer)
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("203.0.113.7:50123", "203.0.113.7"),
+        ("[2001:db8::7]:50123", "2001:db8::7"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("forged, 203.0.113.7:1", "203.0.113.7"),
+    ],
+)
+def test_the_address_that_a_proxy_tells_has_no_port(
+    tmp_path: Path, database_url: str, said: str, address: str
+) -> None:
+    behind = World(tmp_path, database_url, trusted_proxies=1)
+    response = behind.call("GET", "auth/me", headers={"X-Forwarded-For": said})
+    assert behind.last_event(response)["client_ip"] == address
+    behind.close()
