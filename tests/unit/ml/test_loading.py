@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import sklearn
 from scipy import stats
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -197,6 +198,18 @@ def test_a_model_that_fails_on_an_ordinary_row_is_refused() -> None:
     broken = Ridge().fit(X, Y)
     broken.coef_ = broken.coef_[:2]
     refuse(dump(broken), "smoke_prediction_failed")
+
+
+@pytest.mark.parametrize("dtype", [np.number, object])
+def test_a_dtype_that_is_a_class_is_refused_with_the_text_to_write(dtype: type) -> None:
+    by_class, by_text = (
+        make_column_transformer((StandardScaler(), make_column_selector(dtype_include=wanted)))
+        for wanted in (dtype, "number")
+    )
+    frame = load_iris(as_frame=True).data
+    refusal = refuse(dump(by_class.fit(frame)), "global_not_allowed")
+    assert "as text, such as 'number'" in refusal.message
+    load_estimator(dump(by_text.fit(frame)))
 
 
 def test_nothing_of_scipy_stats_and_no_dotted_name_is_in_the_policy() -> None:

@@ -22,6 +22,13 @@ Reason = Literal[
 ]
 
 OUT: Final = "array_out_of_range"
+# What the documentation of `make_column_selector` selects columns by.
+_DTYPES: Final = frozenset(
+    (
+        *("builtins.bool", "builtins.float", "builtins.int", "builtins.object", "builtins.str"),
+        *("numpy.bool", "numpy.floating", "numpy.integer", "numpy.number", "numpy.object_"),
+    )
+)
 
 
 def rejected(reason: Reason, message: str, **details: Any) -> ModelRejectedError:
@@ -61,6 +68,8 @@ def global_refused(module: str, name: str) -> ModelRejectedError:
     advice = "build the model from scikit-learn's own classes, or ask the operator to trust it"
     if module.startswith("scipy.stats"):
         advice = "save the search's best_estimator_ instead of the whole search"
+    elif f"{module}.{name}" in _DTYPES:
+        advice = "name a dtype as text, such as 'number' or 'object', and not by its class"
     return rejected(
         "global_not_allowed",
         f"the file uses {shown}, which is not loaded here; {advice}",
