@@ -38,6 +38,8 @@ def test_an_upload_becomes_a_version_with_a_passport(world: World) -> None:
     assert (again["id"], again["version"]) == (data["id"], 2)
     model = world.call("GET", f"models/{data['id']}", world.owner).json["data"]
     assert [version["version"] for version in model["versions"]] == [1, 2]
+    (listed,) = world.call("GET", "models", world.owner).json["data"]["items"]
+    assert listed == {name: value for name, value in model.items() if name != "versions"}
     assert model["latest_version"] == 2
     assert model["description"] == "Fisher's irises"
 

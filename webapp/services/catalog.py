@@ -1,6 +1,6 @@
 """The catalogue: which models a caller sees, and what is told of them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +29,7 @@ class ModelInfo:
     latest_version: int | None
     created_at: datetime
     updated_at: datetime
-    versions: list[dict[str, Any]] = field(default_factory=list)
+    versions: list[dict[str, Any]] | None = None  # told where one model is read
 
 
 class Catalog:
@@ -116,7 +116,7 @@ def describe(model: RegisteredModel, versions: list[dict[str, Any]] | None = Non
         latest_version=model.latest_version,
         created_at=model.created_at,
         updated_at=model.updated_at,
-        versions=versions or [],
+        versions=versions,
     )
 
 

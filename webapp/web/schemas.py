@@ -294,7 +294,7 @@ class Model(BaseModel):
     latest_version: int | None
     created_at: datetime
     updated_at: datetime
-    versions: list[Version] = []
+    versions: Annotated[list[Version], Field(description="where one model is read")] = []
 
 
 class Alias(BaseModel):

@@ -10,6 +10,7 @@ from webapp.errors import AppError
 from webapp.events.actions import record_action
 from webapp.events.canonical import annotate
 from webapp.parts import parts
+from webapp.services.catalog import ModelInfo
 from webapp.web.body import read_json, read_query
 from webapp.web.docs import documented
 from webapp.web.hooks import finish_with_stream
@@ -80,7 +81,7 @@ def list_models() -> dict[str, Any]:
     """List your models and the shared ones, newest first."""
     query = read_query(PageQuery)
     models, total = parts().catalog.list_models(caller(), query.page, query.per_page)
-    items = [asdict(model) for model in models]
+    items = [_told(model) for model in models]
     return {"success": True, "data": {"items": items, **query.model_dump(), "total": total}}
 
 
@@ -89,7 +90,7 @@ def list_models() -> dict[str, Any]:
 @requires_scope("models")
 def get_model(model_id: str) -> dict[str, Any]:
     """Read a model, by its id or (your own) by its name, with all its versions."""
-    return {"success": True, "data": asdict(parts().catalog.get_model(caller(), model_id))}
+    return {"success": True, "data": _told(parts().catalog.get_model(caller(), model_id))}
 
 
 @blueprint.patch("/<model_id>")
@@ -104,7 +105,7 @@ def change_model(model_id: str) -> dict[str, Any]:
         record_action("change_model", outcome="failure", reason=error.message)
         raise
     record_action("change_model", details={"changed": sorted(changes)}, model_id=model.id)
-    return {"success": True, "data": asdict(model)}
+    return {"success": True, "data": _told(model)}
 
 
 @blueprint.delete("/<model_id>")
@@ -118,7 +119,7 @@ def delete_model(model_id: str) -> dict[str, Any]:
         record_action("delete_model", outcome="failure", reason=error.message)
         raise
     record_action("delete_model", model_id=model.id, model_name=model.name)
-    return {"success": True, "data": asdict(model)}
+    return {"success": True, "data": _told(model)}
 
 
 @blueprint.get("/<model_id>/versions")
@@ -190,3 +191,11 @@ def download(model_id: str) -> Response:
     response.headers["X-Content-SHA256"] = version.digest
     response.headers["Cache-Control"] = "no-store"  # not what send_file says
     return finish_with_stream(response)
+
+
+def _told(model: ModelInfo) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in asdict(model).items()
+        if name != "versions" or value is not None
+    }
