@@ -8,6 +8,7 @@ from tests.estimators import diabetes_ridge, iris_pipeline, iris_vectors
 from tests.world import World
 from webapp.db.tables import ModelVersion
 from webapp.extensions import db
+from webapp.services import registry
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 
@@ -92,6 +93,15 @@ def test_an_alias_that_cannot_be_is_refused(
     assert put(versioned, alias, body).status_code == status
     aliases = versioned.call("GET", "models/iris/aliases", versioned.owner).json["data"]
     assert aliases == {"aliases": {"latest": 2}}
+
+
+def test_one_model_has_only_so_many_aliases(
+    versioned: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "MOST_ALIASES", 1)
+    assert put(versioned, "production", {"version": 1}).status_code == 200
+    assert put(versioned, "canary", {"version": 2}).status_code == 409
+    assert put(versioned, "production", {"version": 2}).status_code == 200, "it moves"
 
 
 def test_an_alias_never_names_a_version_that_is_quarantined(versioned: World) -> None:

@@ -81,6 +81,15 @@ def test_a_revoked_key_is_refused_at_once_where_it_was_revoked(world: World) -> 
     assert (again.status_code, again.json["error"]) == (404, "ApiKeyNotFoundError")
 
 
+def test_one_account_has_only_so_many_keys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_keys, "MOST_KEYS", 2)
+    first, _ = create(world).json["data"], create(world)
+    assert create(world).status_code == 409
+    assert create(world, world.admin).status_code == 201
+    world.call("DELETE", f"auth/api-keys/{first['id']}", world.owner)
+    assert create(world).status_code == 201
+
+
 def test_a_key_does_only_what_its_scopes_say(world: World) -> None:
     reader = create(world, scopes=["predict"]).json["data"]["key"]
     keeper = create(world, scopes=["models"]).json["data"]["key"]

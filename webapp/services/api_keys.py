@@ -14,6 +14,7 @@ from webapp.db.tables import ApiKey, User, utc_now
 from webapp.errors import (
     ApiKeyNotFoundError,
     AuthenticationError,
+    ConflictError,
     InvalidInputError,
     PermissionDeniedError,
 )
@@ -22,6 +23,7 @@ from webapp.remembered import Remembered
 from webapp.services.tokens import IDENTITY_CACHE_SECONDS, Identity
 
 PREFIX: Final = "pel_"
+MOST_KEYS: Final = 1000
 _SECRET_BYTES: Final = 32
 _PURPOSE: Final = b"pellucid api key\0"
 
@@ -49,11 +51,15 @@ def create(
     ------
     PermissionDeniedError : the scope admin, and the caller is no admin
     InvalidInputError : the key would have expired already
+    ConflictError : the caller has as many as one account may have
     """
     if "admin" in scopes and caller.role != "admin":
         raise PermissionDeniedError("only admins may have keys with the scope admin")
     if expires_at is not None and expires_at <= utc_now():
         raise InvalidInputError("expires_at must be in the future", {"field": "expires_at"})
+    mine = ApiKey.user_id == caller.user_id
+    if (db.session.scalar(select(func.count()).select_from(ApiKey).where(mine)) or 0) >= MOST_KEYS:
+        raise ConflictError(f"one account may have {MOST_KEYS} API keys; revoke those out of use")
     secret = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     row = ApiKey(
         user_id=caller.user_id,

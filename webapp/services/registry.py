@@ -38,6 +38,7 @@ from webapp.services.quarantine import is_quarantining
 from webapp.services.tokens import Identity
 from webapp.settings import Settings
 
+MOST_ALIASES: Final = 100
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 # Promised is 2 s from a change to its effect in every worker; the answer takes its part.
 RESOLVED_CACHE_SECONDS: Final = 1.5
@@ -161,7 +162,7 @@ class Registry:
         ------
         InvalidInputError : the alias is no name, or stands for something else already
         ModelNotFoundError, PermissionDeniedError : no such model or version, or not the caller's
-        ConflictError : the version is quarantined or rejected
+        ConflictError : the version is quarantined or rejected, or there are too many aliases
         """
         check_alias(alias)
         with write_transaction() as session:
@@ -171,6 +172,8 @@ class Registry:
             _check_usable(model.id, version, self._allowed)
             known = session.get(ModelAlias, (model.id, alias))
             before = known.version if known else None
+            if known is None:
+                _check_room_for_alias(model.id)
             session.merge(ModelAlias(model_id=model.id, alias=alias, version=version))
             info = describe(model)
         self.forget()
@@ -357,6 +360,12 @@ def _check_usable(model_id: str, number: int, allowed: Allowed) -> None:
     state = state_of(version, allowed)
     if state in ("quarantined", "rejected"):
         raise ConflictError(f"this version is {state}: no alias may name it")
+
+
+def _check_room_for_alias(model_id: str) -> None:
+    mine = ModelAlias.model_id == model_id
+    if (db.session.scalar(select(func.count()).where(mine)) or 0) >= MOST_ALIASES:
+        raise ConflictError(f"one model may have {MOST_ALIASES} aliases; delete those out of use")
 
 
 def _refuse_quarantined(digest: str) -> None:
