@@ -5,6 +5,7 @@ import numpy as np
 from tests.world import World
 
 ROW = [5.1, 3.5, 1.4, 0.2]
+PAGES = ("metrics", "performance", "usage", "errors")
 PREDICT = "POST /api/v1/predictions/predict"
 
 
@@ -62,6 +63,17 @@ def test_a_wrong_window_is_refused_with_an_example(served: World) -> None:
         response = served.call("GET", f"admin/metrics?{query}", served.admin)
         assert response.status_code == 400, query
     assert "15m" in served.call("GET", "admin/metrics?since=x", served.admin).json["message"]
+
+
+def test_a_time_beyond_the_calendar_is_refused_everywhere(served: World) -> None:
+    paths = ("predictions", *(f"admin/{name}" for name in PAGES))
+    for path in paths:
+        for moment in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+            for name in ("since", "until"):
+                query = {name: moment}
+                response = served.call("GET", path, served.admin, query_string=query)
+                assert response.status_code == 400, (path, query)
+                assert response.json["error"] == "InvalidInputError"
 
 
 def test_the_story_of_one_request(served: World) -> None:

@@ -47,11 +47,12 @@ def _parse_moment(text: str | None, now: datetime) -> datetime | None:
         if match := re.fullmatch(r"(\d{1,6})([smhdw])", text.strip()):
             return now - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
         moment = datetime.fromisoformat(text.strip())
+        # Here, where a zone that leads out of the calendar is a wrong time as any other.
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise ValueError(
             f"{text[:40]!r} is not a time; write 15m, 2h, 7d or 2026-11-24T10:00:00Z"
         ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @contextmanager

@@ -259,3 +259,10 @@ def test_a_window_that_ends_before_it_begins_is_refused() -> None:
 def test_more_days_than_there_were_are_a_bad_time() -> None:
     with pytest.raises(ValueError, match="write 15m"):
         parse_window("999999w", None, NOW)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_no_clock_shows_in_utc_is_a_bad_time(text: str) -> None:
+    for since, until in ((text, None), (None, text)):
+        with pytest.raises(ValueError, match="write 15m"):
+            parse_window(since, until, NOW)
