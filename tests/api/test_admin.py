@@ -76,6 +76,16 @@ def test_a_time_beyond_the_calendar_is_refused_everywhere(served: World) -> None
                 assert response.json["error"] == "InvalidInputError"
 
 
+def test_a_wrong_time_is_repeated_neither_to_the_client_nor_as_the_reason(served: World) -> None:
+    for query in ("since=MySecretValue1", "since=2026-01-02&until=2026-01-01"):
+        response = served.call("GET", f"predictions?{query}", served.owner)
+        assert response.status_code == 400
+        event = served.last_event(response)
+        assert event["reason"] == response.json["message"]
+        for value in ("MySecretValue1", "2026-01"):
+            assert value not in response.get_data(as_text=True)
+
+
 def test_the_story_of_one_request(served: World) -> None:
     request_id = served.predict("iris", [[1, 2]]).headers["X-Request-ID"]
     response = served.call("GET", f"admin/requests/{request_id}", served.admin)

@@ -34,13 +34,13 @@ def parse_window(since: str | None, until: str | None, now: datetime) -> Window:
     ------
     ValueError : with an example of what is understood
     """
-    window = Window(_parse_moment(since, now), _parse_moment(until, now))
+    window = Window(_parse_moment("since", since, now), _parse_moment("until", until, now))
     if window.since and window.until and window.since >= window.until:
-        raise ValueError(f"the window is empty: {since!r} is not before {until!r}")
+        raise ValueError("the window is empty: since is not before until")
     return window
 
 
-def _parse_moment(text: str | None, now: datetime) -> datetime | None:
+def _parse_moment(name: str, text: str | None, now: datetime) -> datetime | None:
     if not text:
         return None
     try:
@@ -50,8 +50,9 @@ def _parse_moment(text: str | None, now: datetime) -> datetime | None:
         # Here, where a zone that leads out of the calendar is a wrong time as any other.
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
+        # What was given is not repeated: the message is an answer over HTTP, too.
         raise ValueError(
-            f"{text[:40]!r} is not a time; write 15m, 2h, 7d or 2026-11-24T10:00:00Z"
+            f"{name} is not a time; write 15m, 2h, 7d or 2026-11-24T10:00:00Z"
         ) from None
 
 

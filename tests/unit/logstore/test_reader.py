@@ -266,3 +266,10 @@ def test_a_time_that_no_clock_shows_in_utc_is_a_bad_time(text: str) -> None:
     for since, until in ((text, None), (None, text)):
         with pytest.raises(ValueError, match="write 15m"):
             parse_window(since, until, NOW)
+
+
+def test_a_bad_time_is_named_and_not_repeated() -> None:
+    for since, until, name in (("MySecret", None, "since"), (None, "MySecret", "until")):
+        with pytest.raises(ValueError, match=f"^{name} is not a time; ") as refusal:
+            parse_window(since, until, NOW)
+        assert "MySecret" not in str(refusal.value)
