@@ -266,6 +266,28 @@ def test_a_wrong_window_is_refused_with_an_example(admin: Browser) -> None:
         assert answer.mimetype == "text/html"
 
 
+def test_a_window_at_the_edge_of_the_calendar_gets_a_page(admin: Browser) -> None:
+    for path in PAGES:
+        for query in ("since=0001-01-01", "since=730000d", "since=1001-01-01&until=9999-12-31"):
+            assert admin.get(f"{path}?{query}").status_code == 200, (path, query)
+        for query in ("until=0001-01-01", "since=0001-01-01&until=0001-01-02"):
+            answer = admin.get(f"{path}?{query}")
+            assert answer.status_code == 400, (path, query)
+            assert answer.mimetype == "text/html"
+
+
+def test_the_links_of_the_widest_window_can_be_followed(served: World, admin: Browser) -> None:
+    process = Process(pid=9005)
+    events = [
+        process.event(datetime.now(UTC) + timedelta(milliseconds=n), wide="yes") for n in range(101)
+    ]
+    write_log(served.log_dir / "app.log", events, "ab")
+    shown = text(admin.get("log?since=0001-01-01&q=extra.wide=yes"))
+    older = re.search(r'rel="next" href="/admin/([^"]+)"', shown)
+    assert older
+    assert "-9005-1-" in text(admin.get(older[1]))
+
+
 def test_the_window_stays_in_every_link(admin: Browser) -> None:
     shown = text(admin.get("?since=24h"))
     for name in ("errors", "requests", "log", "models", "users", "activity"):

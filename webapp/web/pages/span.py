@@ -2,7 +2,7 @@
 
 import shlex
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from flask import request
@@ -16,6 +16,8 @@ DEFAULT: Final = "1h"
 CHOICES: Final = {"15m": "15 min", "1h": "1 h", "24h": "24 h", "7d": "7 days"}
 _STEPS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 6 * 3600, 86_400)
 _MOST_STEPS: Final = 120
+# A line that claims to be older is no event, as the view of the log has it.
+_FIRST_MOMENT: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class Span:
 
     @property
     def before(self) -> Window:
-        """The stretch of the same length that comes before."""
-        return Window(self.begin - (self.end - self.begin), self.begin)
+        """The stretch of the same length that comes before, as far back as there can be events."""
+        length = min(self.end - self.begin, self.begin - _FIRST_MOMENT)
+        return Window(self.begin - length, self.begin)
 
     @property
     def step_seconds(self) -> int:
@@ -80,7 +83,9 @@ def read_span() -> Span:
     except ValueError as error:
         raise InvalidInputError(str(error), {"field": "since, until"}) from None
     end = window.until or now
-    begin = window.since or end - timedelta(hours=1)
+    if end <= _FIRST_MOMENT:
+        raise InvalidInputError("the window ends before any event", {"field": "until"})
+    begin = max(window.since or end - timedelta(hours=1), _FIRST_MOMENT)
     if begin >= end:
         raise InvalidInputError("the window must begin in the past", {"field": "since"})
     return Span(
