@@ -1,5 +1,6 @@
 """The stretch of time that a page is about: it lives in the URL, as `since` and `until`."""
 
+import math
 import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,8 @@ from webapp.web.windows import shared_now
 
 DEFAULT: Final = "1h"
 CHOICES: Final = {"15m": "15 min", "1h": "1 h", "24h": "24 h", "7d": "7 days"}
-_STEPS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 6 * 3600, 86_400)
+_STEPS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 6 * 3600)
+_DAY_SECONDS: Final = 86_400
 _MOST_STEPS: Final = 120
 # A line that claims to be older is no event, as the view of the log has it.
 _FIRST_MOMENT: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,7 +47,8 @@ class Span:
     def step_seconds(self) -> int:
         """The width of the steps, of which there are at most 121."""
         wanted = self.seconds / _MOST_STEPS
-        return next((step for step in _STEPS if step >= wanted), _STEPS[-1])
+        whole_days = math.ceil(wanted / _DAY_SECONDS) * _DAY_SECONDS
+        return next((step for step in _STEPS if step >= wanted), whole_days)
 
     @property
     def label(self) -> str:
