@@ -66,6 +66,15 @@ def test_keys_are_listed_without_their_secret_and_with_their_last_use(world: Wor
     assert world.call("GET", "auth/api-keys", world.stranger).json["data"]["items"] == []
 
 
+def test_an_expiry_beyond_the_calendar_is_refused(served: World) -> None:
+    for moment in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"):
+        refused = create(served, expires_at=moment)
+        assert refused.status_code == 400
+        assert refused.json["error"] == "InvalidInputError"
+        assert "expires_at" in refused.json["message"]
+        assert moment not in refused.get_data(as_text=True)
+
+
 def test_a_revoked_key_is_refused_at_once_where_it_was_revoked(world: World) -> None:
     key = create(world).json["data"]
     assert use(world, key["key"], "GET", "auth/me").status_code == 200

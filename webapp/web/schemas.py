@@ -1,9 +1,10 @@
 """The shapes of requests and answers, as pydantic models."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -33,12 +34,22 @@ class Credentials(RequestBody):
 Scope = Literal["predict", "models", "admin"]
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC it lies beyond the years 1 to 9999") from None
+
+
+UtcMoment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
 class NewApiKey(RequestBody):
     """What a key for a machine client is called, what it may do and until when."""
 
     name: Annotated[StrictStr, Field(pattern=r"^[\w .@:/-]{1,64}$", examples=["nightly scoring"])]
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=3)]
-    expires_at: AwareDatetime | None = None
+    expires_at: UtcMoment | None = None
 
 
 class ModelChanges(RequestBody):
