@@ -97,9 +97,14 @@ def test_signing_in_leads_where_one_wanted_to_go(served: World, browser: Browser
     assert (action["action"], action["outcome"]) == ("login", "success")
 
 
-@pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "/adminx", ""])
+@pytest.mark.parametrize(
+    "target",
+    ["https://evil.example/", "//evil.example", "/adminx", "", "/admin/\r\nSet-Cookie: a=b"],
+)
 def test_signing_in_leads_nowhere_else(served: World, browser: Browser, target: str) -> None:
-    assert browser.log_in(served.admin.email, next=target).location == "/admin/"
+    answer = browser.log_in(served.admin.email, next=target)
+    assert (answer.status_code, answer.location) == (303, "/admin/")
+    assert browser.get("").status_code == 200
 
 
 def test_cookies_are_for_this_page_and_no_script(served: World, browser: Browser) -> None:

@@ -60,4 +60,6 @@ def _form(email: str = "", problem: str = "") -> str:
 
 def _destination() -> str:
     wanted = request.form.get("next", "")
-    return wanted if wanted.startswith(f"{session.PREFIX}/") else url_for("pages.overview")
+    # No address of ours has control characters, and no header may have them.
+    is_ours = wanted.startswith(f"{session.PREFIX}/") and wanted.isprintable()
+    return wanted if is_ours else url_for("pages.overview")
