@@ -350,6 +350,15 @@ def test_the_log_is_searched_and_paged_without_loss(served: World, admin: Browse
     assert "nearest: level" in text(wrong)
 
 
+def test_a_filter_that_cannot_be_asked_is_explained(served: World, admin: Browser) -> None:
+    for q in ("timestamp>0001-01-01T00:00:00+14:00", f"pid>{'9' * 400}", "extra.a..b=1"):
+        for path in ("log", "live/log"):
+            answer = admin.get(path, query_string={"q": q})
+            assert answer.status_code == 400, (path, q)
+            assert answer.mimetype == "text/html"
+            assert q.split(">")[0].split("=")[0] in text(answer)
+
+
 def test_the_open_log_gets_what_is_added(served: World, admin: Browser) -> None:
     shown = text(admin.get("log?q=level=critical"))
     place = re.search(r'data-place="([^"]+)"', shown)

@@ -80,10 +80,12 @@ def parse_filter(expression: str) -> Condition:
 def _column(name: str) -> tuple[str, str]:
     if name in _TYPES and _TYPES[name] != "JSON":
         return f'"{name}"', _TYPES[name]
-    head, _, rest = name.partition(".")
-    if _TYPES.get(head) == "JSON" or (head == "extra" and rest):
+    head, *keys = name.split(".")
+    if _TYPES.get(head) == "JSON" or (head == "extra" and keys):
+        if "" in keys:
+            raise FilterError(f"field {name!r} has an empty part")
         # The path is data to DuckDB, and \w . - leave no room for quotes.
-        path = "".join(f'."{key}"' for key in rest.split(".")) if rest else ""
+        path = "".join(f'."{key}"' for key in keys)
         return f"(\"{head}\"->>'${path}')", "VARCHAR"
     close = get_close_matches(head, [*_TYPES, "extra"], 3, 0.5)
     hint = f"; nearest: {', '.join(close)}" if close else ""
@@ -106,7 +108,7 @@ def _level(operator: str, value: str) -> Condition:
 def _value(name: str, kind: str, value: str) -> Any:
     try:
         if kind == "BIGINT":
-            return int(value) if re.fullmatch(r"-?\d+", value) else float(value)
+            return _whole(value) if re.fullmatch(r"-?\d+", value) else float(value)
         if kind == "DOUBLE":
             return float(value)
         if kind == "BOOLEAN":
@@ -119,4 +121,15 @@ def _value(name: str, kind: str, value: str) -> Any:
         raise FilterError(
             f"{name} is compared with {wanted.get(kind, 'a number')}, not {value[:40]!r}"
         ) from None
+    except OverflowError:
+        raise FilterError(
+            f"{name} is compared with {value[:40]!r}, which is out of range"
+        ) from None
     return value
+
+
+def _whole(value: str) -> int:
+    number = int(value)
+    if not -(2**63) <= number < 2**63:
+        raise OverflowError("no BIGINT")
+    return number

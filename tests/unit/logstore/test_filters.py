@@ -76,6 +76,12 @@ def test_a_filter_finds_its_events(reader: LogReader, expressions: str, seqs: li
         ("error", "FIELD OPERATOR VALUE; for example level>=warning"),
         ("level", "for example"),
         ('details."x"=1', "for example"),
+        ("timestamp>0001-01-01T00:00:00+14:00", r"\+14:00', which is out of range"),
+        (f"pid>{'9' * 400}", "pid is compared with '9+', which is out of range"),
+        ("pid<-9223372036854775809", "out of range"),
+        ("extra..a=1", r"'extra\.\.a' has an empty part"),
+        ("extra.a..b=1", "empty part"),
+        ("details.=1", "empty part"),
     ],
 )
 def test_a_wrong_filter_is_explained(expression: str, message: str) -> None:
