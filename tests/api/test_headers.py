@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+
+from typing import Any
+
 import pytest
 from werkzeug.test import TestResponse
 
@@ -77,6 +80,29 @@ def test_a_failure_has_them(served: World, monkeypatch: pytest.MonkeyPatch) -> N
     failed = served.call("GET", "auth/me", served.owner)
     assert failed.status_code == 500
     check(failed)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"headers": {"Host": "evil.com"}},
+        {"headers": {"Host": "a_b.c"}},
+        {"headers": {"Host": "[evil]"}},
+        {"environ_overrides": {"wsgi.url_scheme": "javascript"}},
+    ],
+)
+def test_a_redirect_stays_here_whatever_the_server_is_called(
+    served: World, sent: dict[str, Any]
+) -> None:
+    for path, location in {
+        "//admin": "/admin/",
+        "//admin?since=7d&until=1d": "/admin/?since=7d&until=1d",
+        "//admin//log": "/admin/log",
+        "//static///docs.js": "/static/docs.js",
+        "models//a%3Fb": "/api/v1/models/a%3Fb",
+    }.items():
+        response = served.call("GET", path, **sent)
+        assert (response.status_code, response.headers["Location"]) == (308, location)
 
 
 def test_static_files_may_be_kept_and_asked_for_again(served: World) -> None:

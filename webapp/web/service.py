@@ -1,10 +1,12 @@
 """The kind of Flask that the program is."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
+from urllib.parse import urlsplit
 
 from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface
+from werkzeug.routing import RequestRedirect
 
 
 class _NoSessions(SessionInterface):
@@ -28,3 +30,10 @@ class Service(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Take a function as it is."""
         return func
+
+    def raise_routing_exception(self, request: Request) -> NoReturn:
+        """Redirect within this server: its name and scheme are what the client says they are."""
+        redirect = request.routing_exception
+        if isinstance(redirect, RequestRedirect):
+            redirect.new_url = urlsplit(redirect.new_url)._replace(scheme="", netloc="").geturl()
+        super().raise_routing_exception(request)
