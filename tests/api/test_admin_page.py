@@ -216,6 +216,38 @@ def test_a_form_with_a_file_is_refused_before_it_is_read(served: World, admin: B
     assert list((served.settings.instance_path / "models").rglob("*")) == before
 
 
+def test_a_form_larger_than_any_of_ours_is_not_read(served: World, admin: Browser) -> None:
+    for path in ("login", "logout"):
+        answer = admin.client.post(
+            f"/admin/{path}",
+            data=b"a=1&" * 20_000,
+            content_type="application/x-www-form-urlencoded",
+        )
+        assert answer.status_code == 413
+        assert answer.mimetype == "text/html"
+        assert served.last_event(answer)["error"] == "RequestEntityTooLarge"
+
+
+def test_a_form_without_a_length_is_read_to_the_same_bound(browser: Browser) -> None:
+    body = io.BytesIO(b"a=1&" * 20_000 + b"email=late@example.com&password=late")
+    answer = browser.client.post(
+        "/admin/login",
+        input_stream=body,
+        content_type="application/x-www-form-urlencoded",
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert answer.status_code == 413
+    assert body.tell() < 40_000
+
+
+def test_an_address_longer_than_any_is_not_repeated(served: World, browser: Browser) -> None:
+    answer = browser.log_in("a" * 255, "guess")
+    assert answer.status_code == 400
+    assert "254 characters" in text(answer)
+    assert "a" * 255 not in text(answer)
+    assert browser.log_in("a" * 254, "guess").status_code == 401
+
+
 def test_an_expired_access_is_renewed_in_silence(served: World, admin: Browser) -> None:
     word = admin.csrf()
     admin.client.delete_cookie("access_token_cookie", path="/admin")

@@ -5,7 +5,14 @@ from typing import Final
 from flask import Response, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from webapp.errors import AppError, AuthenticationError, PermissionDeniedError, ThrottledError
+from webapp.db.tables import EMAIL_CHARS
+from webapp.errors import (
+    AppError,
+    AuthenticationError,
+    InvalidInputError,
+    PermissionDeniedError,
+    ThrottledError,
+)
 from webapp.events.actions import record_action
 from webapp.services import tokens
 from webapp.web.hooks import current_event
@@ -23,11 +30,13 @@ def show() -> str:
 
 def submit() -> Response | BaseResponse:
     """Open a session and go where one wanted to go."""
-    session.check_form_type()
+    session.check_form()
     if request.headers.get("Sec-Fetch-Site") not in _OWN_FORMS:
         raise PermissionDeniedError("this form was sent by another site")
     email, password = (request.form.get(name, "") for name in ("email", "password"))
     current_event().conceal([password])
+    if len(email) > EMAIL_CHARS:
+        raise InvalidInputError(f"an e-mail address has at most {EMAIL_CHARS} characters")
     try:
         user = sign_in(email, password, admins_only=True)
     except (AuthenticationError, ThrottledError) as error:
