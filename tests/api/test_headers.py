@@ -1,8 +1,6 @@
 """Headers that a browser heeds, on answers of every kind."""
 
 from pathlib import Path
-
-
 from typing import Any
 
 import pytest
