@@ -56,11 +56,24 @@ def test_a_failed_login_says_nothing_of_the_account_and_is_logged(world: World) 
     assert world.last_event(known)["level"] == "WARNING"
 
 
-def test_a_password_typed_as_the_email_is_not_logged(world: World) -> None:
-    response = _login(world, "my secret password", "x" * 8)
+@pytest.mark.parametrize("email", ["admin@localhost", "root@intranet", "ada@xn--e1afmkfd.xn--p1ai"])
+def test_a_failed_login_names_any_address_that_has_an_account(world: World, email: str) -> None:
+    world.person(email)
+    response = _login(world, email.title(), "wrong password")
+    page = world.client.post("/admin/login", data={"email": email, "password": "wrong password"})
+    taken = world.call("POST", "auth/register", json={"email": email, "password": PASSWORD})
+    assert (response.status_code, page.status_code, taken.status_code) == (401, 401, 409)
+    for answer in (response, page, taken):
+        (action,) = world.events(answer, event_type="user_action")
+        assert (action["outcome"], action["email"]) == ("failure", email)
+
+
+@pytest.mark.parametrize("typed", ["my secret password", "P@ssw0rd-of-mine"])
+def test_a_password_typed_as_the_email_is_not_logged(world: World, typed: str) -> None:
+    response = _login(world, typed, "x" * 8)
     (action,) = world.events(response, event_type="user_action")
     assert "email" not in action
-    assert "my secret password" not in (world.log_dir / "app.log").read_text()
+    assert typed not in (world.log_dir / "app.log").read_text()
 
 
 def test_the_sixth_wrong_password_is_throttled(world: World) -> None:

@@ -9,9 +9,11 @@ from webapp.events import schema
 
 logger = logging.getLogger(__name__)
 
-# What was typed into an e-mail field may be a password, with an @ in it even; an address whose
-# domain has no dot is written only once its account is known.
-_EMAIL: Final = re.compile(r"[^\s@\"(),:;<>\[\]\\]{1,64}@([\w-]{1,63}\.){1,8}[a-z-]{2,63}")
+# What was typed into an e-mail field may be a password, with an @ in it even; an address of a less
+# usual shape is written only if it has an account.
+_EMAIL: Final = re.compile(
+    r"[^\s@\"(),:;<>\[\]\\]{1,64}@(localhost|([\w-]{1,63}\.){1,8}[a-z-]{2,63})"
+)
 
 
 def record_action(
@@ -21,13 +23,17 @@ def record_action(
     reason: str | None = None,
     details: Mapping[str, Any] | None = None,
     email: str | None = None,
+    has_account: bool = False,
     user_id: str | None = None,
     actor: str | None = None,
     **facts: Any,
 ) -> None:
-    """Write a user action: INFO when it succeeded, WARNING when it did not."""
+    """Write a user action: INFO when it succeeded, WARNING when it did not.
+
+    ``has_account`` says of an action that failed that the address is an account's for certain.
+    """
     address = email.strip().lower() if email else ""
-    trusted = outcome == "success" or bool(_EMAIL.fullmatch(address))
+    trusted = outcome == "success" or has_account or bool(_EMAIL.fullmatch(address))
     known = {
         "reason": reason,
         "details": dict(details) if details else None,

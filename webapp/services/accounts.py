@@ -85,6 +85,11 @@ def authenticate(email: str, password: str) -> User:
     return user
 
 
+def has_account(email: str) -> bool:
+    """Tell whether the e-mail address belongs to an account."""
+    return _find_by_email(email) is not None
+
+
 def get_user(reference: str) -> User:
     """Get an account by its id or its e-mail address."""
     return _found(_find_by_email(reference) if "@" in reference else _find_by_id(reference))

@@ -30,7 +30,13 @@ def sign_in(email: str, password: str, *, admins_only: bool = False) -> User:
         if admins_only and user.role != "admin":
             raise PermissionDeniedError("this is for admins only")
     except AppError as error:
-        record_action("login", outcome="failure", reason=error.message, email=email)
+        record_action(
+            "login",
+            outcome="failure",
+            reason=error.message,
+            email=email,
+            has_account=accounts.has_account(email),
+        )
         raise
     current_event().identify(user.id, user.role)
     record_action("login", email=user.email)

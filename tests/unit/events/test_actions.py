@@ -48,6 +48,7 @@ def test_a_success_is_info_and_a_failure_a_warning(act: Callable[..., dict[str, 
         ("user@example.com", "user@example.com"),
         (" User@Example.COM ", "user@example.com"),
         ("first.last+tag@mail.example.co.uk", "first.last+tag@mail.example.co.uk"),
+        ("admin@localhost", "admin@localhost"),
         ("correct horse battery", None),
         ("P@ssw0rd", None),
         ("P@ssw0rd!", None),
@@ -61,6 +62,14 @@ def test_of_a_failed_login_only_an_address_is_written(
     act: Callable[..., dict[str, Any]], typed: str | None, written: str | None
 ) -> None:
     assert act("login", outcome="failure", email=typed).get("email") == written
+
+
+def test_of_a_failure_an_address_that_has_an_account_is_written(
+    act: Callable[..., dict[str, Any]],
+) -> None:
+    failed = act("login", outcome="failure", email=" Root@Intranet ", has_account=True)
+    assert failed["email"] == "root@intranet"
+    assert "has_account" not in failed
 
 
 def test_of_a_login_that_succeeded_the_address_is_known(

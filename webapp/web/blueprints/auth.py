@@ -50,7 +50,13 @@ def register() -> tuple[dict[str, Any], int]:
             raise PermissionDeniedError("registration is closed; ask an admin for an account")
         user = accounts.register(body.email, body.password)
     except AppError as error:
-        record_action("register", outcome="failure", reason=error.message, email=body.email)
+        record_action(
+            "register",
+            outcome="failure",
+            reason=error.message,
+            email=body.email,
+            has_account=accounts.has_account(body.email),
+        )
         raise
     current_event().identify(user.id, user.role)
     record_action("register", email=user.email)

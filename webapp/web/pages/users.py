@@ -72,8 +72,14 @@ def _changed(action: str, user_id: str, make: Callable[[], User], **facts: str) 
     try:
         make()
     except AppError as error:
-        reason = error.message
-        record_action(action, outcome="failure", reason=reason, details=details, email=email)
+        record_action(
+            action,
+            outcome="failure",
+            reason=error.message,
+            details=details,
+            email=email,
+            has_account=email is not None,
+        )
         raise
     record_action(action, details=details, email=email)
     return redirect(url_for("pages.user", user_id=user_id), 303)
