@@ -8,6 +8,8 @@ from sklearn.datasets import load_breast_cancer, load_iris
 
 from tests.estimators import cancer_forest, iris_pipeline
 from tests.world import World
+from webapp.logstore import queries
+from webapp.logstore.reader import LogReader
 from webapp.ml.engines.sklearn_engine import SklearnEngine
 from webapp.services.tokens import Identity
 
@@ -175,6 +177,33 @@ def test_an_estimator_that_raises_is_our_failure(
     assert secret in failed["exception"]
     assert failed["exception_type"].endswith("PredictionError")
     assert len(failed["fingerprint"]) == 12
+
+
+def test_failures_of_models_are_grouped_by_what_their_estimators_raised(
+    served: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        def __init__(self, error: Exception) -> None:
+            self.error = error
+
+        def predict(self, X: Any) -> Any:
+            raise self.error
+
+    owner = Identity(served.owner.id, served.owner.email, "user")
+    with served.app.app_context():
+        _, predictor = served.parts.predictions.describe(owner, "iris")
+    errors = [ArithmeticError("row 1"), ArithmeticError("row 2"), LookupError("token=hidden-from")]
+    lines = []
+    for error in errors:
+        monkeypatch.setattr(predictor, "_original", SklearnEngine(Failing(error)))
+        lines.append(served.last_event(served.predict("iris", [ROW])))
+    first, again, other = (line["fingerprint"] for line in lines)
+    assert first == again != other
+    found = queries.error_groups(LogReader(served.log_dir))
+    groups = {group.fingerprint: group for group in found}
+    ours = "webapp.errors.PredictionError: the model failed on this input, caused by"
+    assert (groups[first].count, groups[first].message) == (2, f"{ours} ArithmeticError: row 2")
+    assert groups[other].message == f"{ours} LookupError: token=[redacted]"
 
 
 def test_history_is_the_callers_own(served: World) -> None:

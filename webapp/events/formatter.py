@@ -113,31 +113,48 @@ def describe_exception(exception: BaseException | None) -> dict[str, str]:
     """Describe an exception: type, traceback, and a fingerprint that groups its like."""
     if exception is None:
         return {}
-    kind = type(exception)
-    name = (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
     return {
-        "exception_type": name,
+        "exception_type": _type_name(exception),
         "exception": "".join(traceback.format_exception(exception)).rstrip(),
-        "fingerprint": _fingerprint(name, exception),
+        "fingerprint": _fingerprint(exception),
     }
 
 
-def _fingerprint(name: str, exception: BaseException) -> str:
-    """Hash the type and the places that raised, without line numbers: those change with edits.
+def _fingerprint(exception: BaseException) -> str:
+    """Hash types and the places that raised, without line numbers: those change with edits.
 
-    A failure is described where it is caught first and once more on the request's last line, with
-    more frames there; the innermost ones are the same.
+    What it was raised from in the first place counts as well: one of ours may stand for any
+    failure of any model. A failure is described where it is caught first and once more on the
+    request's last line, with more frames there; the innermost ones are the same.
     """
+    parts = [_type_name(exception), *_places(exception)]
+    root = _root_cause(exception)
+    if root is not exception:
+        parts += [_type_name(root), *_places(root)]
+    return hashlib.sha256("|".join(parts).encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def _root_cause(exception: BaseException) -> BaseException:
+    seen = {id(exception)}
+    while (cause := exception.__cause__) is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        exception = cause
+    return exception
+
+
+def _places(exception: BaseException) -> list[str]:
     frames = [frame.f_code for frame, _ in traceback.walk_tb(exception.__traceback__)]
     own = [code for code in frames if code.co_filename.startswith(_PACKAGE)]
-    places = (
+    return [
         f"{Path(code.co_filename).stem}.{code.co_qualname}" for code in (*own[-1:], *frames[-1:])
-    )
-    return hashlib.sha256("|".join([name, *places]).encode("utf-8", "replace")).hexdigest()[:12]
+    ]
+
+
+def _type_name(exception: BaseException) -> str:
+    kind = type(exception)
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _extras(record: logging.LogRecord, event: canonical.RequestEvent | None) -> Fields:

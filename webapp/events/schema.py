@@ -78,7 +78,9 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("query", "VARCHAR", "slow_query", "SQL text without parameters, ≤ 200 characters"),
     Field("exception_type", "VARCHAR", "exceptions", "class of the exception"),
     Field("exception", "VARCHAR", "exceptions", "traceback, redacted"),
-    Field("fingerprint", "VARCHAR", "exceptions", "hash of the type and our own frames"),
+    Field(
+        "fingerprint", "VARCHAR", "exceptions", "hash of types and places, of the root cause too"
+    ),
     Field("truncated", "BOOLEAN", "cut lines", "true if a long value was cut"),
 )
 

@@ -51,6 +51,12 @@ _CAUSE: Final = (
     "coalesce(fingerprint, exception_type, error, regexp_replace(message, '[0-9]+', '#', 'g'))"
 )
 _ONE_FAILURE: Final = "coalesce(request_id, concat_ws(' ', host, pid, seq, timestamp))"
+# What ``traceback`` writes before the frames, and between an exception and what it came from.
+_TRACE_BEGINS: Final = "Traceback (most recent call last):"
+_DIRECT_CAUSE: Final = (
+    "\n\nThe above exception was the direct cause of the following exception:\n\n"
+)
+_HANDLED: Final = "\n\nDuring handling of the above exception, another exception occurred:\n\n"
 # The step of $1 seconds that an event falls into, as Unix time.
 _STEP: Final = "epoch(time_bucket(to_seconds($1), timestamp, TIMESTAMP '1970-01-01'))::BIGINT"
 
@@ -182,13 +188,26 @@ def error_groups(
         FROM once GROUP BY cause ORDER BY count(*) DESC, max(seen) DESC {_limit(limit)}
     """
     return [
-        ErrorGroup(cause, kind, _last_line(exception) or message, *rest)
+        ErrorGroup(cause, kind, _said(exception) or message, *rest)
         for cause, kind, exception, message, *rest in reader.rows(sql, only.parameters, window)
     ]
 
 
-def _last_line(exception: str | None) -> str:
-    return exception.strip().rpartition("\n")[2] if exception else ""
+def _said(exception: str | None) -> str:
+    """Take out of a traceback what was raised, and from what in the first place."""
+    if not exception:
+        return ""
+    # What was being handled when it was raised is not why.
+    *causes, last = exception.strip().rpartition(_HANDLED)[2].split(_DIRECT_CAUSE)
+    said = _headline(last)
+    return f"{said}, caused by {_headline(causes[0])}" if causes else said
+
+
+def _headline(trace: str) -> str:
+    """Take the type and the first line of the message out of one exception's traceback."""
+    lines = trace.split("\n")
+    headlines = (line for line in lines if line[:1].strip() and line != _TRACE_BEGINS)
+    return next(headlines, lines[-1].strip())
 
 
 def request_story(reader: LogReader, request_id: str) -> list[Attempt]:

@@ -157,6 +157,14 @@ def fail_elsewhere() -> None:
     raise ValueError("elsewhere")
 
 
+def fail_because_of(function: Callable[..., Any], *args: Any) -> None:
+    """Raise one error for whatever a function raises."""
+    try:
+        function(*args)
+    except ValueError as error:
+        raise ValueError("it failed") from error
+
+
 def described(function: Callable[..., Any], *args: Any) -> dict[str, str]:
     """Describe what a function raises."""
     try:
@@ -176,3 +184,21 @@ def test_a_fingerprint_groups_by_place_and_type_whatever_the_text_and_the_caller
     assert re.fullmatch(r"[0-9a-f]{12}", first["fingerprint"])
     assert described(caller)["fingerprint"] == first["fingerprint"]
     assert described(fail_elsewhere)["fingerprint"] != first["fingerprint"]
+
+
+def test_a_fingerprint_tells_apart_what_an_exception_was_raised_from() -> None:
+    first = described(fail_because_of, fail, "sample 17")
+    again = described(fail_because_of, fail, "sample 18")
+    other = described(fail_because_of, fail_elsewhere)
+    kind = described(fail_because_of, int, "seventeen")
+    assert again["fingerprint"] == first["fingerprint"]
+    assert len({each["fingerprint"] for each in (first, other, kind)}) == 3
+    deeper = described(fail_because_of, fail_because_of, fail_elsewhere)
+    assert deeper["fingerprint"] == other["fingerprint"]  # the root is the same
+
+
+def test_causes_that_go_round_in_a_circle_have_a_fingerprint() -> None:
+    error = ValueError("outer")
+    error.__cause__ = inner = ValueError("inner")
+    inner.__cause__ = error
+    assert re.fullmatch(r"[0-9a-f]{12}", describe_exception(error)["fingerprint"])

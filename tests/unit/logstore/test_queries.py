@@ -1,11 +1,14 @@
 """The named questions, each on a log small enough to count by hand."""
 
+import traceback
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.log_lines import LOGIN, START, Event, Process, failure, write_log
+from webapp.errors import PredictionError
 from webapp.logstore import queries
 from webapp.logstore.files import Window
 from webapp.logstore.reader import LogReader
@@ -132,6 +135,38 @@ def test_a_failure_counts_once_for_a_request_however_many_lines_tell_it(
     assert group.first_seen == "2026-11-23T08:00:00.020000Z"
     assert group.last_seen == "2026-11-23T08:01:00.020000Z"
     assert [g.fingerprint for g in queries.error_groups(reader, user_id="u2")] == ["f1"]
+
+
+def raised(*exceptions: Exception, fingerprint: str = "f1") -> Event:
+    """Name what a line says about an exception raised from another, and so on to the last."""
+    for error, cause in pairwise(exceptions):
+        error.__cause__ = cause
+    text = "".join(traceback.format_exception(exceptions[0]))
+    return {"exception_type": "X", "exception": text.rstrip(), "fingerprint": fingerprint}
+
+
+def test_a_group_of_errors_tells_what_they_were_caused_by(tmp_path: Path, process: Process) -> None:
+    outer = PredictionError("the model failed on this input")
+    caused = raised(outer, KeyError("x"), ValueError("X has 3 features\nmore"), fingerprint="f1")
+    alone = raised(ValueError("first line\nand the second"), fingerprint="f2")
+    beside = ValueError("after another")
+    beside.__context__ = KeyError("forgotten")
+    reader = read(
+        tmp_path,
+        process.request(request_id="a", status=500, **caused),
+        process.request(request_id="b", status=500, **alone),
+        process.request(request_id="c", status=500, **raised(beside, fingerprint="f3")),
+        process.request(
+            request_id="d", status=500, **failure("KeyError", "f4") | {"exception": ""}
+        ),
+    )
+    assert {group.fingerprint: group.message for group in queries.error_groups(reader)} == {
+        "f1": "webapp.errors.PredictionError: the model failed on this input,"
+        " caused by ValueError: X has 3 features",
+        "f2": "ValueError: first line",
+        "f3": "ValueError: after another",
+        "f4": "Request failed",
+    }
 
 
 def test_errors_without_an_exception_are_grouped_by_what_was_answered(
