@@ -66,6 +66,14 @@ def upload(world: World, name: str, estimator: Any) -> dict[str, Any]:
     return compilation(world, name)
 
 
+def compiled(world: World, count: int, **fields: str) -> list[Event]:
+    """Wait for so many lines about what came of compiling: they follow what they tell."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(lines := world.events(**fields)) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return lines
+
+
 def graphs(world: World) -> list[Path]:
     """List the stored graphs."""
     return sorted((world.settings.instance_path / "models").glob("*/*.onnx"))
@@ -129,8 +137,17 @@ def test_a_model_that_is_not_compiled_says_why(compiling: World) -> None:
     assert engine_of(compiling, response) == "sklearn"
     (loaded,) = compiling.events(response, event_type="model_loaded")
     assert loaded["reason"] == found["reason"]
-    lines: list[Event] = compiling.events(message="Model stays on scikit-learn")
-    assert lines[-1]["reason"] == found["reason"]
+    (line,) = compiled(compiling, 1, message="Model stays on scikit-learn", model_name="texts")
+    assert line["reason"] == found["reason"]
+
+
+def test_the_line_of_a_compiling_names_the_version_that_was_due(compiling: World) -> None:
+    upload(compiling, "named", iris_pipeline())
+    upload(compiling, "named", iris_pipeline())
+    model = compiling.call("GET", "models/named", compiling.owner).json["data"]
+    lines = compiled(compiling, 2, message="Model compiled", model_name="named")
+    assert [line["model_version"] for line in lines] == [1, 2]
+    assert {line["model_id"] for line in lines} == {model["id"]}
 
 
 def test_a_model_is_pinned_to_scikit_learn_and_released(compiling: World) -> None:
@@ -236,10 +253,7 @@ def test_what_was_not_compiled_is_taken_up_with_its_sample(world: World, tmp_pat
     with started.app.app_context():
         started.parts.compilations.wake()
     assert compilation(world, "left")["engine"] == "onnx"
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while len(started.events(message="Model compiled")) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    first, second = started.events(message="Model compiled")
+    first, second = compiled(started, 2, message="Model compiled")
     rows = [event["details"]["verified_rows"] for event in (first, second)]
     assert rows[1] == rows[0] + len(X)
     started.close()

@@ -28,9 +28,21 @@ class Due:
     """A version that is to be compiled, how often that was begun, and rows of its owner's."""
 
     version_id: str
+    model_id: str
+    model_name: str
+    version: int
     passport: Passport
     sample: bytes
     attempts: int
+
+    @property
+    def names(self) -> dict[str, str | int]:
+        """The fields of a line that say which version it is."""
+        return {
+            "model_id": self.model_id,
+            "model_name": self.model_name,
+            "model_version": self.version,
+        }
 
 
 class Compilations:
@@ -127,6 +139,7 @@ class Compilations:
         logger.info(
             "Model compiled" if compilation.engine == "onnx" else "Model stays on scikit-learn",
             extra={
+                **(due.names if due is not None else {}),
                 "engine": compilation.engine,
                 "reason": compilation.reason,
                 "duration": round(compilation.seconds, 6),
@@ -150,5 +163,13 @@ def _take_due() -> Due | None:
         if due is None:
             return None
         due.attempts += 1
-        passport = Passport.from_dict(due.version.passport)
-        return Due(due.version_id, passport, due.sample, due.attempts)
+        version = due.version
+        return Due(
+            version_id=due.version_id,
+            model_id=version.model_id,
+            model_name=version.model.name,
+            version=version.version,
+            passport=Passport.from_dict(version.passport),
+            sample=due.sample,
+            attempts=due.attempts,
+        )

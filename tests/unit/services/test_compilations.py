@@ -16,6 +16,18 @@ def compile_within(world: World, memory_bytes: int, passport: Passport) -> Compi
         return compilations.compile_now(passport)
 
 
+def test_a_model_whose_compiling_fails_says_why_in_fields(world: World) -> None:
+    passport = Passport.from_dict(
+        world.upload("iris", dumped(iris_pipeline)).json["data"]["passport"]
+    )
+    found = compile_within(world, 2**20, passport)
+    (line,) = world.events(message="A model was not compiled")
+    assert (line["level"], line["reason"]) == ("INFO", found.reason)
+    assert line["digest"] == passport.sha256
+    assert line["exception"].startswith("Traceback (most recent call last):\n")
+    assert "_compile" in line["exception"]  # what fails for want of memory differs
+
+
 def test_compiling_has_the_memory_that_the_operator_allows(world: World) -> None:
     uploaded = world.upload("iris", dumped(iris_pipeline)).json["data"]
     passport = Passport.from_dict(uploaded["passport"])

@@ -232,11 +232,17 @@ def compile_model(
             head, _, graph = output.partition(b"\n")
             return Compilation(**json.loads(head)), graph
         reason = _explain(status, memory_bytes)
-        logger.info("A model was not compiled: %s", output.decode("utf-8", "replace") or reason)
+        why = {"reason": reason, "digest": passport.sha256, **_trouble(output, status)}
+        logger.info("A model was not compiled", extra=why)
     except (OSError, ServerDiedError, ServiceUnavailableError, ValueError, TypeError):
         logger.exception("The compiling of a model failed")
         reason = "compiling it failed"
     return Compilation("sklearn", reason, time.monotonic() - started), b""
+
+
+def _trouble(output: bytes, status: int) -> dict[str, str]:
+    """Make a field of the traceback that a child leaves; what one was killed at is none."""
+    return {"exception": output.decode("utf-8", "replace").rstrip()} if status > 0 else {}
 
 
 def _explain(status: int, memory_bytes: int) -> str:
@@ -280,7 +286,7 @@ def _read_answer(output: bytes, status: int, memory_bytes: int) -> Passport:
             f" ({CPU_SECONDS} s, {memory_bytes // 2**20} MiB)",
         )
     if status > 0:
-        logger.error("The check of an upload failed: %s", output.decode("utf-8", "replace"))
+        logger.error("The check of an upload failed", extra=_trouble(output, status))
         raise ServiceUnavailableError("uploaded models cannot be checked now")
     try:
         answer = json.loads(output)
@@ -288,7 +294,7 @@ def _read_answer(output: bytes, status: int, memory_bytes: int) -> Passport:
             return Passport.from_dict(answer["passport"])
         if "trouble" in answer:
             # The file's fault as far as we know; if it is a gap of ours, this shows where.
-            logger.info("Refused an upload: %s", answer["trouble"])
+            logger.info("Refused an upload", extra={"exception": answer["trouble"].rstrip()})
         refusal = ModelRejectedError(str(answer["message"]), answer["details"])
     except (ValueError, KeyError, TypeError) as error:
         raise invalid("checking it gives no answer") from error
