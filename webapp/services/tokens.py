@@ -185,7 +185,7 @@ def _look_up(claims: Claims) -> Identity | str:
     if row.revoked:
         return "the token was revoked"
     if row.tokens_valid_after and issued_at < row.tokens_valid_after.timestamp():
-        return "the token is from before the password was changed"
+        return "the account's sessions were ended: sign in again"
     return Identity(user_id, row.email, row.role)
 
 
