@@ -145,6 +145,15 @@ def test_verifying_takes_the_engine_from_a_model_that_is_not_equal(
     assert failed["reason"] == "3 of 1,000 labels differ"
 
 
+def test_verifying_a_model_by_its_name_says_that_an_id_is_needed(world: World) -> None:
+    world.upload("iris", estimators.iris_pipeline())
+    result = verify(world, "iris@1")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: no model has this id: name it ID or ID@VERSION; a name is known to its owner only\n"
+    )
+
+
 def test_verifying_what_is_not_there_is_one_line(world: World) -> None:
     result = verify(world, "01a20da4-0e78-709b-83bd-463b7c3a7006")
     assert result.exit_code == 1

@@ -18,6 +18,7 @@ from webapp.ml.loading import Allowed
 from webapp.ml.loading.inspection import Inspection, inspect
 from webapp.ml.passport import Compilation
 from webapp.parts import parts
+from webapp.services.naming import is_id
 from webapp.services.tokens import Identity
 
 models = AppGroup("models", help="Look into model files; verify, release, revalidate models.")
@@ -49,6 +50,10 @@ def verify(model: str) -> None:
 
     MODEL is an id, or a version of one: ID@3. Exit status 1 means that scikit-learn serves it.
     """
+    if not is_id(model.partition("@")[0]):
+        raise click.ClickException(
+            "no model has this id: name it ID or ID@VERSION; a name is known to its owner only"
+        )
     try:
         version = parts().registry.resolve(_OPERATOR, model)
     except AppError as error:
