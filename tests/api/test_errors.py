@@ -158,6 +158,7 @@ def test_a_body_over_the_limit_is_refused(database_url: str, tmp_path: Any) -> N
     small = World(tmp_path, database_url, max_body_bytes=1000)
     response = small.predict("x", [[0.0] * 1000])
     assert response.status_code == 413
+    assert "larger than the 1000 bytes" in response.json["message"]
     assert small.last_event(response)["error"] == "RequestEntityTooLarge"
     chunked = small.call(
         "POST",
@@ -169,6 +170,7 @@ def test_a_body_over_the_limit_is_refused(database_url: str, tmp_path: Any) -> N
         environ_overrides={"wsgi.input_terminated": True},
     )
     assert chunked.status_code == 413
+    assert "larger than the 1000 bytes" in chunked.json["message"]
     small.close()
 
 

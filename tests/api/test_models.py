@@ -15,6 +15,7 @@ from tests.estimators import diabetes_ridge, dump, dumped, iris_pipeline
 from tests.threads import at_once
 from tests.world import World
 from webapp.services.tokens import Identity
+from webapp.web.uploads import MULTIPART_OVERHEAD_BYTES
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 
@@ -184,9 +185,13 @@ def test_a_full_disk_refuses_uploads_and_no_predictions(tmp_path: Path, database
 
 def test_an_upload_over_the_limit_is_refused(database_url: str, tmp_path: Any) -> None:
     small = World(tmp_path, database_url, max_upload_bytes=1000)
-    for size in (1001, 200_000):
+    for size, said in (
+        (1001, "the file is larger than the 1000 bytes"),
+        (200_000, f"the body is larger than the {1000 + MULTIPART_OVERHEAD_BYTES} bytes"),
+    ):
         response = small.upload("big", bytes(size))
         assert response.status_code == 413
+        assert said in response.json["message"]
         assert response.json["error"] == "RequestEntityTooLarge"
     assert list(small.parts.store.incoming.iterdir()) == []
     small.close()

@@ -110,12 +110,21 @@ def _answer_http_exception(error: HTTPException) -> BaseResponse:
 
 def _message(error: HTTPException) -> str:
     if isinstance(error, RequestEntityTooLarge):
-        return "the body is larger than this route accepts"
+        return _too_large(error)
     if error.code == 404:
         return "there is nothing at this address"  # not repeated: it may hold a secret
     if isinstance(error, SecurityError):
         return "no such host is answered here"  # not repeated either
     return error.description or error.name
+
+
+def _too_large(error: RequestEntityTooLarge) -> str:
+    if error.description and error.description != RequestEntityTooLarge.description:
+        return error.description
+    limit, sent = request.max_content_length, request.content_length
+    if limit is not None and (sent is None or sent > limit):
+        return f"the body is larger than the {limit} bytes that this route accepts"
+    return "a part of the body is larger than this route accepts"
 
 
 def _answer_unreadable(error: Exception) -> BaseResponse:

@@ -71,7 +71,9 @@ def read_upload(request: StreamingRequest, max_bytes: int) -> Upload:
         raise InvalidInputError("the part `file` must be one file", {"field": "file"})
     incoming = cast(Incoming, request.files["file"].stream)
     if incoming.bytes > max_bytes:
-        raise RequestEntityTooLarge
+        raise RequestEntityTooLarge(
+            f"the file is larger than the {max_bytes} bytes that are accepted"
+        )
     if "name" not in fields:
         raise InvalidInputError("the field `name` is missing", {"field": "name"})
     sample = (
