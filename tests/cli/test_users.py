@@ -57,6 +57,20 @@ def test_a_prompted_password_is_asked_twice_and_not_shown(cli: Flask, run: Run):
         assert accounts.authenticate(ADA, PASSWORD).role == "admin"
 
 
+def test_an_address_that_has_an_account_is_refused_before_a_password_is_asked_for(
+    run: Run, actions: Callable[[], list[dict[str, Any]]]
+):
+    create(run)
+
+    result = run("create", ADA.upper())
+
+    assert result.exit_code == 1
+    assert result.stderr == "Error: this e-mail address has an account already\n"
+    assert "Password" not in result.output
+    assert [action["outcome"] for action in actions()] == ["success", "failure"]
+    assert actions()[-1]["email"] == ADA
+
+
 def test_a_password_is_not_taken_from_the_command_line(run: Run):
     assert run("create", ADA, PASSWORD).exit_code == 2
     assert run("create", ADA, "--password", PASSWORD).exit_code == 2

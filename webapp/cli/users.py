@@ -36,9 +36,9 @@ _password_stdin = click.option(
 @_password_stdin
 def create(email: str, role: str, password_stdin: bool) -> None:
     """Create an account for EMAIL."""
-    password = _read_password(password_stdin)
     with _recorded("create_user", email, role=role) as details:
-        user = accounts.create_user(email, password, role)
+        accounts.check_is_free(email)  # asked before a password is typed twice
+        user = accounts.create_user(email, _read_password(password_stdin), role)
         details["user_id"] = user.id
     click.echo(f"{user.email} is now {user.role}; id {user.id}")
 

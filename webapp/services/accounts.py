@@ -20,6 +20,7 @@ from webapp.services.tokens import forget_identities
 MIN_PASSWORD_CHARS: Final = 8
 MAX_PASSWORD_CHARS: Final = 1024
 WRONG_CREDENTIALS: Final = "wrong e-mail address or password"
+HAS_ACCOUNT: Final = "this e-mail address has an account already"
 
 _EMAIL: Final = re.compile(r'[^\s@"(),:;<>\[\]\\]{1,64}@[\w-]+(\.[\w-]+)*')
 # The argon2id setting of OWASP's password storage cheat sheet, 19 MiB for a login instead of
@@ -52,11 +53,7 @@ def create_user(email: str, password: str, role: str) -> User:
     InvalidInputError : the e-mail address, the password or the role will not do
     ConflictError : the address has an account already
     """
-    if not is_email(email):
-        raise InvalidInputError(
-            f"email must be an e-mail address of at most {EMAIL_CHARS} characters",
-            {"field": "email"},
-        )
+    _check_email(email)
     _check_role(role)
     user = User(email=fold_email(email), password_hash=_hash(password), role=role)
     db.session.add(user)
@@ -64,8 +61,15 @@ def create_user(email: str, password: str, role: str) -> User:
         db.session.commit()
     except IntegrityError:
         db.session.rollback()
-        raise ConflictError("this e-mail address has an account already") from None
+        raise ConflictError(HAS_ACCOUNT) from None
     return user
+
+
+def check_is_free(email: str) -> None:
+    """Refuse an address that is none, or that has an account."""
+    _check_email(email)
+    if has_account(email):
+        raise ConflictError(HAS_ACCOUNT)
 
 
 def authenticate(email: str, password: str) -> User:
@@ -169,6 +173,14 @@ def ensure_first_admin(email: str, password: str | None) -> tuple[User, str | No
     if not password:
         password = generated = secrets.token_urlsafe(16)
     return create_user(email, password, "admin"), generated
+
+
+def _check_email(email: str) -> None:
+    if not is_email(email):
+        raise InvalidInputError(
+            f"email must be an e-mail address of at most {EMAIL_CHARS} characters",
+            {"field": "email"},
+        )
 
 
 def _check_role(role: str) -> None:
