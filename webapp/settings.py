@@ -146,7 +146,9 @@ class Settings:
     )
     log_dir: Path = _setting("logs", "folder of the log", _path)
     log_level: str = _setting(
-        "INFO", "least level written", _choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+        "INFO",
+        "least level written; a request that fails or is slow writes its DEBUG lines as well",
+        _choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     )
     log_segment_bytes: int = _setting("64 MiB", "size at which the log rotates", _size)
     log_retention_days: int = _setting("30", "days that the log is kept", _integer(1))

@@ -1,5 +1,7 @@
 """The README says what the program does."""
 
+from importlib.metadata import version
+
 from tests.contract.documentation import README, TABLES, with_tables
 
 
@@ -9,3 +11,8 @@ def test_the_tables_of_settings_and_events_are_current() -> None:
         assert f"<!-- {name} -->" in text
     # To mend it: python -m tests.contract.documentation
     assert with_tables(text) == text
+
+
+def test_the_scikit_learn_that_models_are_from_is_the_one_installed() -> None:
+    minor, _, _ = version("scikit-learn").rpartition(".")
+    assert f"The models are those of scikit-learn {minor}," in README.read_text()

@@ -29,7 +29,12 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("host", "VARCHAR", "every line", "host name"),
     Field("pid", "BIGINT", "every line", "process id"),
     Field("seq", "BIGINT", "every line", "counts the lines of a process from 1; a gap is a loss"),
-    Field("request_id", "VARCHAR", "in a request", "the client's X-Request-ID or a UUIDv7"),
+    Field(
+        "request_id",
+        "VARCHAR",
+        "in a request",
+        "the client's X-Request-ID if it is 8 to 64 of `[A-Za-z0-9._-]`, else a UUIDv7",
+    ),
     Field("user_id", "VARCHAR", "in a request", "who, once the token is checked"),
     Field("role", "VARCHAR", "in a request", "user or admin"),
     Field("client_id", "VARCHAR", "request_completed, request_failed", "which API key was used"),
