@@ -112,14 +112,15 @@ class World:
         name: str,
         model: Any,
         person: Person | None = None,
-        sample: str | None = None,
+        sample: str | bytes | None = None,
         **fields: str,
     ) -> TestResponse:
         """Upload an estimator, or bytes that claim to be one."""
         content = model if isinstance(model, bytes) else dump(model)
         data = {"file": (io.BytesIO(content), "model.joblib"), "name": name, **fields}
         if sample is not None:
-            data["sample"] = (io.BytesIO(sample.encode()), "sample.csv")
+            rows = sample if isinstance(sample, bytes) else sample.encode()
+            data["sample"] = (io.BytesIO(rows), "sample.csv")
         return self.call("POST", "models/upload", person or self.owner, data=data)
 
     def predict(

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tests import database
 from tests.estimators import (
     cancer_forest,
     description_text,
+    dumped,
     iris_pipeline,
     wine_columns,
     wine_frame,
@@ -77,6 +78,12 @@ def compiled(world: World, count: int, **fields: str) -> list[Event]:
 def graphs(world: World) -> list[Path]:
     """List the stored graphs."""
     return sorted((world.settings.instance_path / "models").glob("*/*.onnx"))
+
+
+def stored(world: World) -> list[Path]:
+    """List the files of models and of uploads on their way."""
+    kept = (world.settings.instance_path / "models").rglob("*")
+    return sorted(path for path in kept if path.is_file() and not path.name.startswith("."))
 
 
 def test_a_proven_model_is_served_by_onnx(compiling: World) -> None:
@@ -203,13 +210,51 @@ def test_a_sample_of_the_owner_is_verified_on_as_well(compiling: World) -> None:
     assert compilation(compiling, "sampled")["verified_rows"] == without["verified_rows"] + len(X)
 
 
-def test_a_sample_that_does_not_fit_keeps_the_model_on_scikit_learn(compiling: World) -> None:
-    compiling.upload("mistaken", iris_pipeline(), sample="1,2,3,4\n1,2,3\n")
-    found = compilation(compiling, "mistaken")
-    assert found["engine"] == "sklearn"
-    assert found["reason"] == (
-        "the sample does not fit the model: row 1 has 3 values, but the model takes 4"
-    )
+NAMES = "alcohol,malic_acid,colour"
+
+
+@pytest.mark.parametrize(
+    ("fit", "sample", "says", "row", "column"),
+    [
+        (iris_pipeline, b"1,2,3,4\n1,2,3\n", "row 1 has 3 values", 1, None),
+        (iris_pipeline, b"1,2,3,4\n1,2,x,4\n", "column 2 must be a finite number", 1, 2),
+        (iris_pipeline, b'1,2,3,4\n1,2,"3,4\n', "line 2 is not valid CSV", None, None),
+        (iris_pipeline, bytes(range(128, 256)) * 20, "is not UTF-8", None, None),
+        (iris_pipeline, b"", "at least one row", None, None),
+        (iris_pipeline, b"\r\n\n", "at least one row", None, None),
+        (wine_columns, f"{NAMES}\n".encode(), "at least one row", None, None),
+        (wine_columns, b"13,2,light\n", "none of the 3 feature names", None, None),
+        (wine_columns, b"alcohol,acid,colour\n1,2,light\n", "'malic_acid'", None, "malic_acid"),
+        (wine_columns, f"{NAMES}\n13,2,secret\n".encode(), "one of light", 0, "colour"),
+        (wine_columns, f"{NAMES}\n13,,light\n".encode(), "finite number", 0, "malic_acid"),
+        (description_text, b"a flower,another\n", "takes 1", 0, None),
+    ],
+)
+def test_a_sample_that_is_none_of_the_model_is_refused_with_its_place(
+    world: World,
+    fit: Callable[[], Any],
+    sample: bytes,
+    says: str,
+    row: int | None,
+    column: int | str | None,
+) -> None:
+    response = world.upload("mistaken", dumped(fit), sample=sample)
+    assert (response.status_code, response.json["error"]) == (400, "InvalidInputError")
+    assert response.json["message"].startswith("the sample does not fit the model: ")
+    assert says in response.json["message"]
+    assert "secret" not in response.text
+    details = response.json["details"]
+    assert (details["field"], details["row"], details["column"]) == ("sample", row, column)
+    assert details["expected"]
+    assert world.call("GET", "models/mistaken", world.owner).status_code == 404
+    assert stored(world) == []
+    (action,) = world.events(response, action="upload_model")
+    assert (action["outcome"], action["reason"]) == ("failure", response.json["message"])
+
+
+def test_a_sample_of_a_model_with_names_may_have_its_columns_in_any_order(world: World) -> None:
+    sample = "colour,malic_acid,alcohol\nlight,2,\n"
+    assert world.upload("ordered", dumped(wine_columns), sample=sample).status_code == 201
 
 
 def test_a_graph_that_was_changed_is_not_used(world: World, tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ def slow_model(seed: int) -> Any:
 
 def upload(server: Server, token: str, name: str, estimator: Any, sample: str = "") -> str:
     """Upload a model; return the digest of its file."""
-    files = {"file": io.BytesIO(dump(estimator)), "sample": io.BytesIO(sample.encode())}
+    files = {"file": io.BytesIO(dump(estimator))}
+    if sample:
+        files["sample"] = io.BytesIO(sample.encode())
     answer = server.call("POST", "models/upload", token, data={"name": name}, files=files)
     assert answer.status_code == 201, answer.text
     digest: str = answer.json()["data"]["passport"]["sha256"]

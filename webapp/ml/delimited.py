@@ -32,7 +32,9 @@ def read_rows(
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InvalidInputError("the body is not UTF-8") from None
+        raise InvalidInputError(
+            "the CSV is not UTF-8", {"row": None, "column": None, "expected": "text in UTF-8"}
+        ) from None
     lines = _split(text)
     first = next(lines, None)
     if first is None:
@@ -42,7 +44,7 @@ def read_rows(
     if not named:
         rows.insert(0, first)
     if len(rows) > max_rows:
-        raise PayloadTooLargeError(f"the body has more than {max_rows} rows")
+        raise PayloadTooLargeError(f"the CSV has more than {max_rows} rows")
     if named:
         rows = arrange(first, rows, predictor)
     if set(map(len, rows)) != {len(predictor.columns)}:
@@ -52,6 +54,17 @@ def read_rows(
         for column, fields in zip(predictor.columns, zip(*rows, strict=True), strict=True)
     ]
     return list(map(list, zip(*values, strict=True)))
+
+
+def read_sample(data: bytes, predictor: Predictor) -> list[Any]:
+    """Make rows of a sample that came with a model; a first line has names if the model does.
+
+    Raises
+    ------
+    InvalidInputError : no CSV, or names that are not the model's
+    """
+    named = predictor.passport.feature_names_in_ is not None
+    return read_rows(data, predictor, header=named, max_rows=len(data))
 
 
 def write_prediction(prediction: Prediction) -> str:

@@ -95,7 +95,7 @@ class Registry:
 
         Raises
         ------
-        InvalidInputError : the name or the description will not do
+        InvalidInputError : the name or the description will not do, or the sample does not fit
         PayloadTooLargeError : the caller would store more than one user may
         ModelRejectedError : the file was refused; nothing is left of it
         """
@@ -105,6 +105,7 @@ class Registry:
         passport = judge(
             incoming.path,
             max_features=self._settings.max_features,
+            sample=sample,
             allowed=self._allowed,
             memory_bytes=self._settings.check_memory_bytes,
         )

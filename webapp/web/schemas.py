@@ -182,7 +182,10 @@ class UploadForm(BaseModel):
         str | None,
         Field(
             json_schema_extra={"format": "binary"},
-            description="rows as CSV, on which a compiled model must be equal as well",
+            description=(
+                "rows as CSV, on which a compiled model must be equal as well; with a header if"
+                " the model has feature names"
+            ),
         ),
     ] = None
 

@@ -52,7 +52,7 @@ def read_upload(request: StreamingRequest, max_bytes: int) -> Upload:
     ------
     UnsupportedMediaTypeError : the body is not multipart/form-data
     RequestEntityTooLarge : it is larger than ``max_bytes``
-    InvalidInputError : no file in it, several, unknown fields, or too large a sample
+    InvalidInputError : no file in it, several, unknown fields, or too large or empty a sample
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaTypeError("the body must be multipart/form-data with a part `file`")
@@ -85,6 +85,11 @@ def read_upload(request: StreamingRequest, max_bytes: int) -> Upload:
 
 
 def _read_sample(file: Incoming) -> bytes:
+    if not file.bytes:
+        raise InvalidInputError(
+            "the sample does not fit the model: it must have at least one row",
+            {"field": "sample", "row": None, "column": None, "expected": "at least one row"},
+        )
     if file.bytes > MAX_SAMPLE_BYTES:
         raise InvalidInputError(
             f"the sample must be at most {MAX_SAMPLE_BYTES} bytes", {"field": "sample"}

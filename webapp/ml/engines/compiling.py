@@ -18,11 +18,12 @@ from sklearn.pipeline import Pipeline
 
 from webapp.errors import InvalidInputError
 from webapp.ml.columns import Column
+from webapp.ml.delimited import read_sample
 from webapp.ml.engines.encoders import register_encoders
 from webapp.ml.engines.engine import Engine
 from webapp.ml.engines.linear import register_linear
 from webapp.ml.engines.onnx_engine import INPUT, OnnxEngine, name_column
-from webapp.ml.engines.probing import Matrix, Prober, read_sample
+from webapp.ml.engines.probing import Matrix, Prober
 from webapp.ml.engines.sklearn_engine import SklearnEngine
 from webapp.ml.engines.trees import register_trees
 from webapp.ml.inputs import Table
@@ -37,6 +38,7 @@ TOLERANCE: Final = 1e-6
 _MARGIN: Final = TOLERANCE / 4
 # What is nearer to scikit-learn comes first.
 _PRECISIONS: Final = {"float64": DoubleTensorType, "float32": FloatTensorType}
+MAX_SAMPLE_ROWS: Final = 10_000
 _BATCH_ROWS: Final = 1000
 _TIMED_ROWS: Final = 100
 _TIMED_CALLS: Final = 9
@@ -52,7 +54,7 @@ class Agreement:
 
 
 def compile_model(
-    estimator: Any, passport: Passport, sample: str = ""
+    estimator: Any, passport: Passport, sample: bytes = b""
 ) -> tuple[Compilation, bytes]:
     """Compile, verify and time; the graph is empty if scikit-learn is to go on.
 
@@ -147,7 +149,7 @@ def _is_simple(column: Column) -> bool:
     return column.kind != "text" and (column.is_numeric or {str}.issuperset(map(type, known)))
 
 
-def _draw(predictor: Predictor, original: Engine, sample: str) -> tuple[Rows, Rows]:
+def _draw(predictor: Predictor, original: Engine, sample: bytes) -> tuple[Rows, Rows]:
     """Draw rows without missing values, and rows with some where the model takes them."""
     prober = Prober(predictor.estimator, predictor.columns)
 
@@ -167,7 +169,8 @@ def _draw(predictor: Predictor, original: Engine, sample: str) -> tuple[Rows, Ro
         parts.append(prober.between(ask))
     X = read(np.concatenate(parts))
     if sample:
-        X = _join(X, predictor.read(read_sample(sample))[0])
+        rows = read_sample(sample, predictor)[:MAX_SAMPLE_ROWS]
+        X = _join(X, predictor.read(rows)[0])
     holes = _find_holes(X)
     holed = X[holes]
     nullable = sorted(predictor.nullable.intersection(prober.numbers))

@@ -4,8 +4,6 @@ Rows that a data set would have are not enough: a float32 copy of gradient boost
 them, and wrong next to the thresholds.
 """
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -34,7 +32,6 @@ REMEMBERED_ROWS: Final = 500
 PLAIN_ROWS: Final = 4000
 EXTREME_ROWS: Final = 100
 HOLED_ROWS: Final = 400
-MAX_SAMPLE_ROWS: Final = 10_000
 _PAIRS: Final = 200
 # As near to a boundary as two orders of summing may differ is no fault of either.
 _BISECTIONS: Final = 20
@@ -154,22 +151,6 @@ def _list_categories(column: Column) -> list[Any]:
     known = [value for value in column.values if value is not None and value == value]
     unknown = "?" * (1 + max((len(str(value)) for value in known), default=0))
     return known if column.closed else [*known, unknown]
-
-
-def read_sample(text: str) -> list[Any]:
-    """Read rows of CSV as a client would send them; a first row of words has the names."""
-    lines = [line for line in csv.reader(io.StringIO(text)) if line][: MAX_SAMPLE_ROWS + 1]
-    rows = [[_read_cell(cell) for cell in line] for line in lines]
-    if any(isinstance(value, str) for value in rows[0]):
-        return [dict(zip(lines[0], row, strict=False)) for row in rows[1:]]
-    return rows
-
-
-def _read_cell(cell: str) -> float | str | None:
-    try:
-        return float(cell) if cell else None
-    except ValueError:
-        return cell
 
 
 def _remembered(estimator: Any, width: int) -> Matrix:

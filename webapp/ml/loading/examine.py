@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from webapp.errors import InvalidInputError, PredictionError
 from webapp.ml.columns import Column, describe_columns
+from webapp.ml.delimited import read_sample
 from webapp.ml.graph import walk
 from webapp.ml.loading.allowed import NOTHING_MORE, Allowed
 from webapp.ml.loading.decompress import decompress
@@ -32,12 +33,15 @@ _MAX_CLASSES: Final = 10_000
 _MAX_NAME_LENGTH: Final = 256
 
 
-def examine(data: bytes, max_features: int, allowed: Allowed = NOTHING_MORE) -> Passport:
-    """Load, check and try a model.
+def examine(
+    data: bytes, max_features: int, allowed: Allowed = NOTHING_MORE, sample: bytes = b""
+) -> Passport:
+    """Load, check and try a model; look whether it takes the rows of a sample, which is CSV.
 
     Raises
     ------
     ModelRejectedError : with the reason
+    InvalidInputError : the model is accepted, and the sample does not fit it
     """
     resident = _resident_bytes()
     started = time.perf_counter()
@@ -46,6 +50,8 @@ def examine(data: bytes, max_features: int, allowed: Allowed = NOTHING_MORE) -> 
     load_seconds = time.perf_counter() - started
     memory_bytes = _BASE_BYTES + max(len(stream), _resident_bytes() - resident)
     passport = guard(lambda: _describe(estimator, max_features))
+    if sample:
+        _check_sample(estimator, passport, sample)
     return dataclasses.replace(
         passport,
         sklearn_version=version or sklearn.__version__,
@@ -88,6 +94,17 @@ def _describe(estimator: Any, max_features: int) -> Passport:
         sha256="",
     )
     return _try_out(estimator, passport, columns)
+
+
+def _check_sample(estimator: Any, passport: Passport, sample: bytes) -> None:
+    predictor = Predictor(estimator, passport)
+    try:
+        predictor.read(read_sample(sample, predictor))
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"the sample does not fit the model: {error.message}",
+            {"field": "sample", **error.details},
+        ) from None
 
 
 def _check_fitted(estimator: Any) -> None:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from webapp.errors import ModelRejectedError
+from webapp.errors import InvalidInputError, ModelRejectedError
 from webapp.ml.loading import sandbox
 from webapp.ml.loading.allowed import Allowed
 from webapp.ml.loading.examine import examine
@@ -167,8 +167,10 @@ def _judge(asked: dict[str, Any]) -> bytes:
 def _examine(asked: dict[str, Any]) -> dict[str, Any]:
     try:
         allowed = Allowed.from_dict(asked["allowed"])
-        passport = examine(_read(_UPLOAD), asked["max_features"], allowed)
+        passport = examine(_read(_UPLOAD), asked["max_features"], allowed, _read(_FACTS))
         return {"passport": passport.to_dict()}
+    except InvalidInputError as error:
+        return {"message": error.message, "details": error.details, "wrong": "sample"}
     except ModelRejectedError as error:
         answer: dict[str, Any] = {"message": error.message, "details": error.details}
         if error.__cause__ is not None:
@@ -186,7 +188,7 @@ def _compile(asked: dict[str, Any]) -> bytes:
     estimator = load_estimator(_read(_UPLOAD), Allowed.from_dict(asked["allowed"]))
     known = json.loads(_read(_FACTS))
     passport = Passport.from_dict(known["passport"])
-    compilation, graph = compile_model(estimator, passport, known["sample"])
+    compilation, graph = compile_model(estimator, passport, known["sample"].encode())
     return json.dumps(asdict(compilation), allow_nan=False).encode() + b"\n" + graph
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from webapp import launcher
-from webapp.errors import ModelRejectedError, ServiceUnavailableError
+from webapp.errors import InvalidInputError, ModelRejectedError, ServiceUnavailableError
 from webapp.ml.loading.allowed import NOTHING_MORE, Allowed
 from webapp.ml.loading.judging import COMPILE, ENDED, JUDGE, STARTED
 from webapp.ml.loading.refusals import invalid, rejected
@@ -166,13 +166,17 @@ def judge(
     path: Path,
     *,
     max_features: int,
+    sample: bytes = b"",
     allowed: Allowed = NOTHING_MORE,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Passport:
     """Load and try an uploaded file in a child; return its passport.
 
+    ``sample`` is CSV, as for ``compile_model``; the child has the model to hold it against.
+
     Raises
     ------
+    InvalidInputError : the sample does not fit the model; ``details`` has row and column
     ModelRejectedError : ``details["reason"]`` says why, the message what to change
     ServiceUnavailableError : too many uploads at once, or the child cannot start
     """
@@ -186,7 +190,7 @@ def judge(
         "max_answer_bytes": MAX_ANSWER_BYTES,
     }
     try:
-        output, status = _ask_twice(_get(allowed.names), path, question)
+        output, status = _ask_twice(_get(allowed.names), path, question, sample)
     except launcher.LauncherGoneError as error:
         raise ServiceUnavailableError(
             "uploaded models cannot be checked now; try again", retry_after_seconds=1
@@ -295,7 +299,8 @@ def _read_answer(output: bytes, status: int, memory_bytes: int) -> Passport:
         if "trouble" in answer:
             # The file's fault as far as we know; if it is a gap of ours, this shows where.
             logger.info("Refused an upload", extra={"exception": answer["trouble"].rstrip()})
-        refusal = ModelRejectedError(str(answer["message"]), answer["details"])
+        refused = InvalidInputError if "wrong" in answer else ModelRejectedError
+        refusal = refused(str(answer["message"]), answer["details"])
     except (ValueError, KeyError, TypeError) as error:
         raise invalid("checking it gives no answer") from error
     raise refusal
