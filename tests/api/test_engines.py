@@ -19,7 +19,7 @@ from tests.estimators import (
     wine_columns,
     wine_frame,
 )
-from tests.world import PASSWORD, Event, World, kept_logging
+from tests.world import PASSWORD, Event, Person, World, kept_logging
 
 X = load_iris().data
 PATIENCE_SECONDS = 60
@@ -40,11 +40,11 @@ def compiling(_compiling: World) -> Iterator[World]:
         yield _compiling
 
 
-def compilation(world: World, reference: str) -> dict[str, Any]:
+def compilation(world: World, reference: str, person: Person | None = None) -> dict[str, Any]:
     """Wait for what came of compiling the newest version of a model."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        model = world.call("GET", f"models/{reference}", world.owner).json["data"]
+        model = world.call("GET", f"models/{reference}", person or world.owner).json["data"]
         found: dict[str, Any] | None = model["versions"][-1]["passport"]["compilation"]
         if found is not None:
             return found
@@ -255,6 +255,21 @@ def test_a_sample_that_is_none_of_the_model_is_refused_with_its_place(
 def test_a_sample_of_a_model_with_names_may_have_its_columns_in_any_order(world: World) -> None:
     sample = "colour,malic_acid,alcohol\nlight,2,\n"
     assert world.upload("ordered", dumped(wine_columns), sample=sample).status_code == 201
+
+
+def test_a_sample_that_is_not_equal_concerns_its_own_version_alone(compiling: World) -> None:
+    stranger = compiling.stranger
+    proven = upload(compiling, "mine", iris_pipeline())
+    beyond_float32 = "1e300,1,1,1\n"
+    compiling.upload("theirs", iris_pipeline(), stranger, sample=beyond_float32)
+    differing = compilation(compiling, "theirs", stranger)
+    assert (differing["engine"], differing["sampled"]) == ("sklearn", True)
+    assert compilation(compiling, "mine") == proven
+    assert engine_of(compiling, compiling.predict("mine", X.tolist())) == "onnx"
+    assert engine_of(compiling, compiling.predict("theirs", X.tolist(), stranger)) == "sklearn"
+
+    upload(compiling, "mine", iris_pipeline())  # what is proven without it does not count there
+    assert compilation(compiling, "theirs", stranger) == differing
 
 
 def test_a_graph_that_was_changed_is_not_used(world: World, tmp_path: Path) -> None:

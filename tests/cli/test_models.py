@@ -1,18 +1,22 @@
 """``flask models inspect``: files are described, and never loaded."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 from flask.testing import FlaskCliRunner
+from sqlalchemy import select
 
 from tests import estimators
 from tests.estimators import dumped, saved_with
 from tests.unit.ml import hostile
 from tests.world import World
 from webapp.cli.models import models
+from webapp.db.engine import write_transaction
+from webapp.db.tables import ModelVersion
 from webapp.ml.passport import Compilation
 from webapp.services import compilations
 
@@ -152,6 +156,20 @@ def test_verifying_a_model_by_its_name_says_that_an_id_is_needed(world: World) -
     assert result.stderr == (
         "Error: no model has this id: name it ID or ID@VERSION; a name is known to its owner only\n"
     )
+
+
+def test_verifying_a_version_replaces_what_its_sample_showed_and_no_other(world: World) -> None:
+    found = Compilation("sklearn", "1 of 3 labels differ", 0.1, sampled=True)
+    model = dumped(estimators.iris_pipeline)
+    ids = [world.upload(name, model).json["data"]["id"] for name in ("named", "other")]
+    with world.app.app_context(), write_transaction() as session:
+        for version in session.scalars(select(ModelVersion)):
+            version.passport = {**version.passport, "compilation": asdict(found)}
+    assert verify(world, ids[0]).exit_code == 0
+    models = [world.call("GET", f"models/{each}", world.owner).json["data"] for each in ids]
+    named, other = (model["versions"][0]["passport"]["compilation"] for model in models)
+    assert (named["engine"], named["sampled"]) == ("onnx", False)
+    assert other == asdict(found)
 
 
 def test_verifying_what_is_not_there_is_one_line(world: World) -> None:

@@ -58,7 +58,7 @@ def verify(model: str) -> None:
         version = parts().registry.resolve(_OPERATOR, model)
     except AppError as error:
         raise click.ClickException(error.message) from None
-    compilation = parts().compilations.compile_now(version.passport)
+    compilation = parts().compilations.compile_now(version.passport, version.version_id)
     proven = compilation.engine == "onnx"
     record_action(
         "verify_model",

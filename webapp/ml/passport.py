@@ -14,7 +14,7 @@ class Compilation:
 
     ``engine`` is the one that serves the model; where it is scikit-learn, ``reason`` says why.
     ``takes_nan`` says that rows with missing values were equal as well; scikit-learn serves
-    those otherwise.
+    those otherwise. ``sampled`` says that a sample of the owner's was compared as well.
     """
 
     engine: EngineName
@@ -27,6 +27,7 @@ class Compilation:
     speed_up: float | None = None  # of one row
     onnx_sha256: str | None = None
     onnx_bytes: int | None = None
+    sampled: bool = False
 
 
 @dataclass(frozen=True)

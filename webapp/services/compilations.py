@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from flask import Flask, current_app
@@ -51,6 +51,11 @@ class Compilations:
     What is due stands in the database, and one process at a time takes from it. So what a process
     leaves undone when it ends goes to any other: the worker in its place, or after a stop of the
     service the first that starts. A model with which too many ended stays on scikit-learn.
+
+    What was found without a sample is recorded in every version that has the file. A sample is the
+    affair of its owner: what was found with one is recorded in the version that it came with, and
+    stays there until that very version is compiled again. So nobody's rows decide which engine
+    serves another's model, and no passport tells of them.
     """
 
     def __init__(self, settings: Settings, store: ModelStore, registry: Registry) -> None:
@@ -74,19 +79,12 @@ class Compilations:
                 )
                 self._thread.start()
 
-    def compile_now(
-        self, passport: Passport, sample: bytes = b"", due: Due | None = None
-    ) -> Compilation:
-        """Compile a model, verify the result, and record what came of it for all workers."""
-        compilation, graph = compile_model(
-            self._store.path(passport.sha256),
-            passport,
-            sample=sample,
-            allowed=Allowed.by(self._settings),
-            memory_bytes=self._settings.check_memory_bytes,
-        )
-        self._record(passport, compilation, graph, due)
-        return compilation
+    def compile_now(self, passport: Passport, version_id: str | None = None) -> Compilation:
+        """Compile a model, verify the result, and record what came of it for all workers.
+
+        A version that is named has it recorded in place of what its sample showed.
+        """
+        return self._compile(passport, b"", version_id)
 
     def _work(self, app: Flask) -> None:
         while True:
@@ -108,32 +106,54 @@ class Compilations:
             if due is None:
                 return False
             if due.attempts <= MOST_ATTEMPTS:
-                self.compile_now(due.passport, due.sample, due)
+                self._compile(due.passport, due.sample, due.version_id, is_due=True)
             else:
                 reason = f"compiling it was begun {MOST_ATTEMPTS} times and never ended"
-                given_up = Compilation("sklearn", reason, 0)
-                self._record(due.passport, due.passport.compilation or given_up, b"", due)
+                given_up = Compilation("sklearn", reason, 0, sampled=bool(due.sample))
+                known = due.passport.compilation or given_up
+                self._record(due.passport.sha256, known, b"", due.version_id, is_due=True)
         return True
 
+    def _compile(
+        self, passport: Passport, sample: bytes, version_id: str | None, *, is_due: bool = False
+    ) -> Compilation:
+        compilation, graph = compile_model(
+            self._store.path(passport.sha256),
+            passport,
+            sample=sample,
+            allowed=Allowed.by(self._settings),
+            memory_bytes=self._settings.check_memory_bytes,
+        )
+        compilation = replace(compilation, sampled=bool(sample))
+        self._record(passport.sha256, compilation, graph, version_id, is_due=is_due)
+        return compilation
+
     def _record(
-        self, passport: Passport, compilation: Compilation, graph: bytes, due: Due | None
+        self,
+        digest: str,
+        compilation: Compilation,
+        graph: bytes,
+        version_id: str | None,
+        *,
+        is_due: bool,
     ) -> None:
-        """Write what came of it into the passport of every version that has this file."""
-        digest = passport.sha256
+        """Write what came of it into the passport of every version that it concerns."""
         with self._store.exclusive(), write_transaction() as session:
-            versions = list(
-                session.scalars(
+            versions = [
+                version
+                for version in session.scalars(
                     select(ModelVersion).where(ModelVersion.digest == digest).with_for_update()
                 )
-            )
+                if version.id == version_id or not (compilation.sampled or _is_sampled(version))
+            ]
             # None is left if the model was deleted meanwhile.
             if versions and graph:
                 self._store.keep_graph(digest, graph)
             for version in versions:
                 version.passport = {**version.passport, "compilation": asdict(compilation)}
-            if due is not None:
+            if is_due:
                 session.execute(
-                    delete(DueCompilation).where(DueCompilation.version_id == due.version_id)
+                    delete(DueCompilation).where(DueCompilation.version_id == version_id)
                 )
         self._registry.forget()
         logger.info(
@@ -146,6 +166,11 @@ class Compilations:
                 "details": {"sha256": digest, "verified_rows": compilation.verified_rows},
             },
         )
+
+
+def _is_sampled(version: ModelVersion) -> bool:
+    found = Passport.from_dict(version.passport).compilation
+    return found is not None and found.sampled
 
 
 def _take_due() -> Due | None:

@@ -95,7 +95,7 @@ class Predictions:
         return version, self._get(version)[0]
 
     def _get(self, version: ResolvedVersion) -> tuple[Predictor, bool, float]:
-        return self._cache.get((version.digest, _graph_of(version)), partial(self._load, version))
+        return self._cache.get(_key(version), partial(self._load, version))
 
     def _check_count(self, rows: Rows) -> None:
         if len(rows) > self._settings.max_rows:
@@ -142,7 +142,7 @@ class Predictions:
         )
         if predictor.engine == "onnx":
             # It has the estimator as well.
-            self._cache.discard((version.digest, None))
+            self._cache.discard((version.digest, None, False))
         return predictor
 
     def _load_compiled(
@@ -187,6 +187,13 @@ def _describe_compilation(compilation: Compilation | None) -> dict[str, Any]:
         return {"reason": compilation.reason}
     names = ("precision", "verified_rows", "max_difference", "speed_up")
     return {"details": {name: getattr(compilation, name) for name in names}}
+
+
+def _key(version: ResolvedVersion) -> tuple[str, str | None, bool]:
+    """Tell what a predictor depends on: a sample may have shown that its graph takes no NaN."""
+    graph, compilation = _graph_of(version), version.passport.compilation
+    takes_nan = graph is not None and compilation is not None and compilation.takes_nan
+    return version.digest, graph, takes_nan
 
 
 def _graph_of(version: ResolvedVersion) -> str | None:

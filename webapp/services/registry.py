@@ -50,6 +50,7 @@ class ResolvedVersion:
 
     model_id: str
     name: str
+    version_id: str
     version: int
     digest: str
     state: State
@@ -341,6 +342,7 @@ class Registry:
         return ResolvedVersion(
             model.id,
             model.name,
+            version.id,
             version.version,
             version.digest,
             state_of(version, self._allowed),
