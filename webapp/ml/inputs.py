@@ -200,7 +200,13 @@ class InputReader:
                 rule = self._rules[position]
                 if not rule.admits((value,)):
                     column = position if self._names is None else self._names[position]
-                    raise _wrong(row, column, rule.expected, f"row {row}, column {column!r}")
+                    raise _wrong(
+                        row,
+                        column,
+                        rule.expected,
+                        f"row {row}, column {column!r}",
+                        rule.tell(value),
+                    )
         raise AssertionError("a check failed that holds for every single value")
 
 
@@ -248,6 +254,19 @@ class _Rule:
         array[:] = [self._hole if value is None else value for value in values]
         return array
 
+    def tell(self, value: Any) -> str:
+        """Tell what a value is that may not stand in the column, if its type is what is wrong."""
+        found: type = type(value)
+        # CSV has booleans as text.
+        if found is str and self.is_numeric and value.lower() in ("true", "false"):
+            found = bool
+        if found in self._types or found not in _FOUND_NAMES:
+            return ""
+        told = f", not {_FOUND_NAMES[found]}"
+        if found is bool and self.is_numeric:
+            told += ": write 1 for true and 0 for false"
+        return told
+
     def _admits_numbers(self, numbers: list[Any]) -> bool:
         try:
             array = np.array(numbers, dtype=np.float64)
@@ -276,6 +295,15 @@ class _Rule:
 
 
 _TYPE_NAMES: Final = {str: "text", bool: "true or false", int: "number", float: "number"}
+_FOUND_NAMES: Final[dict[type, str]] = {
+    str: "text",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+    _NULL: "a missing value",
+}
 
 
 def _getter(names: Sequence[str]) -> Callable[[dict[str, Any]], Sequence[Any]]:
@@ -285,9 +313,11 @@ def _getter(names: Sequence[str]) -> Callable[[dict[str, Any]], Sequence[Any]]:
     return itemgetter(*names)
 
 
-def _wrong(row: int, column: int | str | None, expected: str, where: str) -> InvalidInputError:
+def _wrong(
+    row: int, column: int | str | None, expected: str, where: str, found: str = ""
+) -> InvalidInputError:
     return InvalidInputError(
-        f"{where} must be {expected}", {"row": row, "column": column, "expected": expected}
+        f"{where} must be {expected}{found}", {"row": row, "column": column, "expected": expected}
     )
 
 

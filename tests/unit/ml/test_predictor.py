@@ -204,6 +204,55 @@ def test_what_is_no_number_is_refused_with_its_place_and_never_repeated(
     assert "secret" not in details["message"]
 
 
+@pytest.mark.parametrize("value", [True, False, "True", "false", "TRUE"])
+def test_a_boolean_in_place_of_a_number_is_refused_with_what_to_write(value: Any) -> None:
+    details = refuse(predictor(estimators.iris_pipeline), [[1.0, 2.0, value, 4.0]])
+    assert details["expected"] == "a finite number"
+    assert details["message"] == (
+        "row 0, column 2 must be a finite number, not a boolean: write 1 for true and 0 for false"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("secret", "text"),
+        ("1.5", "text"),
+        (None, "a missing value"),
+        (["secret"], "a list"),
+        ({"secret": 1}, "an object"),
+    ],
+)
+def test_what_stands_in_place_of_a_number_is_told(value: Any, found: str) -> None:
+    details = refuse(predictor(estimators.wine_columns), [[13.0, value, "light"]])
+    assert details["message"] == (
+        f"row 0, column 'malic_acid' must be a finite number, not {found}"
+    )
+
+
+def test_what_stands_in_place_of_text_or_a_category_is_told() -> None:
+    served = predictor(estimators.wine_columns)
+    unknown = refuse(served, [{**WINE_ROW, "colour": "secret"}])["message"]
+    assert unknown == "row 0, column 'colour' must be one of light, strong"
+    assert refuse(served, [{**WINE_ROW, "colour": "true"}])["message"] == unknown
+    number = refuse(served, [{**WINE_ROW, "colour": 3}])["message"]
+    assert number == f"{unknown}, not a number"
+    text = refuse(predictor(estimators.description_text), [[True]])["message"]
+    assert text == "row 0, column 0 must be text, not a boolean"
+
+
+def test_a_boolean_column_that_is_passed_on_takes_one_and_zero() -> None:
+    wine = load_wine(as_frame=True)
+    frame = wine.data[["alcohol", "malic_acid"]].assign(sweet=wine.data["malic_acid"] > 2)
+    columns = make_column_transformer((StandardScaler(), ["alcohol"]), remainder="passthrough")
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, wine.target)
+    served = serve(model)
+    told = refuse(served, frame.head().to_dict("records"))
+    assert told["message"].startswith("row 0, column 'sweet' must be a finite number, not a bool")
+    numbers = frame.astype(float).to_numpy().tolist()
+    assert served.predict(numbers).predictions == model.predict(frame).tolist()
+
+
 def test_a_boolean_among_many_numbers_is_found() -> None:
     X = [[float(i), 1.0, 2.0, 3.0] for i in range(2000)]
     X[1234][2] = True
