@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_iris
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from werkzeug.test import TestResponse
 
 from tests import database
-from tests.estimators import cancer_forest, iris_pipeline
+from tests.estimators import cancer_forest, digits_boosting, iris_pipeline, wine_columns
 from tests.log_lines import Process, failure, write_log
 from tests.world import PASSWORD, World, kept_logging
 from webapp.logstore import queries
@@ -495,6 +500,21 @@ def test_a_model_shows_its_passport(served: World, admin: Browser) -> None:
     assert "sklearn.ensemble" in shown
     assert "mean radius" in shown
     assert "ready" in shown
+
+
+def test_a_model_shows_which_columns_may_be_missing(served: World, admin: Browser) -> None:
+    filled = make_column_transformer((SimpleImputer(), [0, 2]), remainder="passthrough")
+    numbered = make_pipeline(filled, LogisticRegression(max_iter=1000))
+    numbered.fit(*load_iris(return_X_y=True))
+    for name, model, told in (
+        ("some", wine_columns(), "taken in alcohol, refused in the others"),
+        ("numbered", numbered, "taken in columns 0, 2, refused in the others"),
+        ("every", digits_boosting(), "taken"),
+        ("none", iris_pipeline(), "refused"),
+    ):
+        uploaded = served.upload(name, model).json["data"]
+        page = text(admin.get(f"models/{uploaded['id']}"))
+        assert f"<dt>Missing values</dt><dd>{told}</dd>" in page
 
 
 def test_a_model_that_workers_die_of_is_shown_with_the_way_out(world: World) -> None:
