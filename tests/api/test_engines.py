@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from tests import database
 from tests.estimators import (
@@ -157,6 +161,27 @@ def test_the_line_of_a_compiling_names_the_version_that_was_due(compiling: World
     assert {line["model_id"] for line in lines} == {model["id"]}
 
 
+@pytest.mark.parametrize(
+    ("name", "unknown", "reason", "library"),
+    [
+        ("centroid", NearestCentroid(), "no converter for NearestCentroid", "shape calculator"),
+        (
+            "log",
+            make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()),
+            "the converter refused it",
+            "FunctionTransformer is not supported",
+        ),
+    ],
+)
+def test_what_the_converter_refuses_has_a_short_reason_and_its_own_words_are_logged(
+    compiling: World, name: str, unknown: Any, reason: str, library: str
+) -> None:
+    found = upload(compiling, name, unknown.fit(X, load_iris().target))
+    assert (found["engine"], found["reason"]) == ("sklearn", reason)
+    messages = [event["message"] for event in compiling.events(logger="webapp.ml.loading.parent")]
+    assert any(library in message for message in messages)
+
+
 def test_a_model_is_pinned_to_scikit_learn_and_released(compiling: World) -> None:
     upload(compiling, "pinned", iris_pipeline())
     pinned = compiling.call("PATCH", "models/pinned", compiling.owner, json={"engine": "sklearn"})
@@ -264,6 +289,7 @@ def test_a_sample_that_is_not_equal_concerns_its_own_version_alone(compiling: Wo
     compiling.upload("theirs", iris_pipeline(), stranger, sample=beyond_float32)
     differing = compilation(compiling, "theirs", stranger)
     assert (differing["engine"], differing["sampled"]) == ("sklearn", True)
+    assert differing["reason"] == "a number is beyond the range of float32"
     assert compilation(compiling, "mine") == proven
     assert engine_of(compiling, compiling.predict("mine", X.tolist())) == "onnx"
     assert engine_of(compiling, compiling.predict("theirs", X.tolist(), stranger)) == "sklearn"

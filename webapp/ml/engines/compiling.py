@@ -1,6 +1,7 @@
 """Compiles a model to ONNX and compares it with scikit-learn; runs in the child only."""
 
 import hashlib
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
@@ -40,6 +42,9 @@ _MARGIN: Final = TOLERANCE / 4
 _PRECISIONS: Final = {"float64": DoubleTensorType, "float32": FloatTensorType}
 MAX_SAMPLE_ROWS: Final = 10_000
 _BATCH_ROWS: Final = 1000
+# What skl2onnx raises for a class that it does not know, which it names.
+_MISSING: Final = (MissingShapeCalculator, MissingConverter)
+_CLASS: Final = re.compile(r"<class '(?:\w+\.)*(\w+)'>")
 _TIMED_ROWS: Final = 100
 _TIMED_CALLS: Final = 9
 
@@ -54,11 +59,15 @@ class Agreement:
 
 
 def compile_model(
-    estimator: Any, passport: Passport, sample: bytes = b""
+    estimator: Any,
+    passport: Passport,
+    sample: bytes = b"",
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Compilation, bytes]:
     """Compile, verify and time; the graph is empty if scikit-learn is to go on.
 
     Float32 has its turn only where float64 cannot be converted, is not proven or no faster.
+    ``tell`` is told what the libraries say, which is for the log: the reason is in our words.
     """
     started = time.perf_counter()
     predictor = Predictor(estimator, passport)
@@ -69,16 +78,21 @@ def compile_model(
         finite, holed = _draw(predictor, original, sample)
     except InvalidInputError as error:
         return _stay(started, f"the sample does not fit the model: {error.message}"), b""
-    reasons: list[str] = []
-    for precision, graph in _convert(estimator, predictor, reasons.append):
+    reasons: dict[str, str] = {}
+
+    def refuse(precision: str, reason: str, error: Exception) -> None:
+        reasons[precision] = reason
+        tell(f"{precision}: {type(error).__name__}: {error}")
+
+    for precision, graph in _convert(estimator, predictor, refuse):
         try:
             found = _judge(OnnxEngine(graph, passport, original), original, passport, finite, holed)
         # Whatever the graph or the runtime raises: this candidate will not do.
         except Exception as error:
-            reasons.append(f"{precision}: {_say(error)}")
+            refuse(precision, _blame_runtime(error), error)
             continue
         if found.reason is not None:
-            reasons.append(f"{precision}: {found.reason}")
+            reasons[precision] = found.reason
             continue
         compilation = replace(
             found,
@@ -88,7 +102,7 @@ def compile_model(
             onnx_bytes=len(graph),
         )
         return compilation, graph
-    return _stay(started, "; ".join(reasons)), b""
+    return _stay(started, _sum_up(reasons)), b""
 
 
 def compare(candidate: Engine, original: Engine, X: Rows, passport: Passport) -> Agreement:
@@ -188,7 +202,7 @@ def _find_holes(X: Rows) -> Any:
 
 
 def _convert(
-    estimator: Any, predictor: Predictor, refuse: Callable[[str], None]
+    estimator: Any, predictor: Predictor, refuse: Callable[[str, str, Exception], None]
 ) -> Iterator[tuple[str, bytes]]:
     register_trees()
     register_linear()
@@ -205,7 +219,7 @@ def _convert(
             graph = model.SerializeToString()
         # skl2onnx raises what it comes across; all of it means that it cannot.
         except Exception as error:
-            refuse(f"{precision}: {_say(error)}")
+            refuse(precision, _blame_converter(error), error)
         else:
             yield precision, graph
 
@@ -304,6 +318,18 @@ def _stay(started: float, reason: str) -> Compilation:
     return Compilation("sklearn", reason[:500], time.perf_counter() - started)
 
 
-def _say(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:150] if text else ''}"
+def _sum_up(reasons: dict[str, str]) -> str:
+    if len(set(reasons.values())) == 1:
+        return next(iter(reasons.values()))
+    return "; ".join(f"{precision}: {reason}" for precision, reason in reasons.items())
+
+
+def _blame_converter(error: Exception) -> str:
+    found = _CLASS.search(str(error)) if isinstance(error, _MISSING) else None
+    return f"no converter for {found[1]}" if found else "the converter refused it"
+
+
+def _blame_runtime(error: Exception) -> str:
+    if isinstance(error, FloatingPointError):
+        return "a number is beyond the range of float32"
+    return "the runtime refused it"

@@ -188,8 +188,11 @@ def _compile(asked: dict[str, Any]) -> bytes:
     estimator = load_estimator(_read(_UPLOAD), Allowed.from_dict(asked["allowed"]))
     known = json.loads(_read(_FACTS))
     passport = Passport.from_dict(known["passport"])
-    compilation, graph = compile_model(estimator, passport, known["sample"].encode())
-    return json.dumps(asdict(compilation), allow_nan=False).encode() + b"\n" + graph
+    told: list[str] = []
+    sample = known["sample"].encode()
+    compilation, graph = compile_model(estimator, passport, sample, told.append)
+    answer = {**asdict(compilation), "trouble": "\n".join(told)[:_TROUBLE_LENGTH]}
+    return json.dumps(answer, allow_nan=False).encode() + b"\n" + graph
 
 
 def _read(descriptor: int) -> bytes:

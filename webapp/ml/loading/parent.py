@@ -234,7 +234,11 @@ def compile_model(
         output, status = _ask_twice(_get(allowed.names), path, question, facts)
         if status == 0:
             head, _, graph = output.partition(b"\n")
-            return Compilation(**json.loads(head)), graph
+            answer = json.loads(head)
+            trouble = answer.pop("trouble")
+            if trouble:
+                logger.info("The compiler or its runtime refused a model: %s", trouble)
+            return Compilation(**answer), graph
         reason = _explain(status, memory_bytes)
         why = {"reason": reason, "digest": passport.sha256, **_trouble(output, status)}
         logger.info("A model was not compiled", extra=why)
