@@ -82,7 +82,9 @@ def compile_model(
 
     def refuse(precision: str, reason: str, error: Exception) -> None:
         reasons[precision] = reason
-        tell(f"{precision}: {type(error).__name__}: {error}")
+        # A runtime may repeat a value, which must not be one of the sample's.
+        words = "" if sample else f": {error}"
+        tell(f"{precision}: {type(error).__name__}{words}")
 
     for precision, graph in _convert(estimator, predictor, refuse):
         try:
