@@ -28,21 +28,9 @@ class Due:
     """A version that is to be compiled, how often that was begun, and rows of its owner's."""
 
     version_id: str
-    model_id: str
-    model_name: str
-    version: int
     passport: Passport
     sample: bytes
     attempts: int
-
-    @property
-    def names(self) -> dict[str, str | int]:
-        """The fields of a line that say which version it is."""
-        return {
-            "model_id": self.model_id,
-            "model_name": self.model_name,
-            "model_version": self.version,
-        }
 
 
 class Compilations:
@@ -149,8 +137,11 @@ class Compilations:
             # None is left if the model was deleted meanwhile.
             if versions and graph:
                 self._store.keep_graph(digest, graph)
+            names: dict[str, str | int] = {}
             for version in versions:
                 version.passport = {**version.passport, "compilation": asdict(compilation)}
+                if version.id == version_id:
+                    names = _names(version)
             if is_due:
                 session.execute(
                     delete(DueCompilation).where(DueCompilation.version_id == version_id)
@@ -159,13 +150,22 @@ class Compilations:
         logger.info(
             "Model compiled" if compilation.engine == "onnx" else "Model stays on scikit-learn",
             extra={
-                **(due.names if due is not None else {}),
+                **names,
                 "engine": compilation.engine,
                 "reason": compilation.reason,
                 "duration": round(compilation.seconds, 6),
                 "details": {"sha256": digest, "verified_rows": compilation.verified_rows},
             },
         )
+
+
+def _names(version: ModelVersion) -> dict[str, str | int]:
+    """Make the fields of a line that say which version it is about."""
+    return {
+        "model_id": version.model_id,
+        "model_name": version.model.name,
+        "model_version": version.version,
+    }
 
 
 def _is_sampled(version: ModelVersion) -> bool:
@@ -188,13 +188,5 @@ def _take_due() -> Due | None:
         if due is None:
             return None
         due.attempts += 1
-        version = due.version
-        return Due(
-            version_id=due.version_id,
-            model_id=version.model_id,
-            model_name=version.model.name,
-            version=version.version,
-            passport=Passport.from_dict(version.passport),
-            sample=due.sample,
-            attempts=due.attempts,
-        )
+        passport = Passport.from_dict(due.version.passport)
+        return Due(due.version_id, passport, due.sample, due.attempts)

@@ -237,7 +237,8 @@ def compile_model(
             answer = json.loads(head)
             trouble = answer.pop("trouble")
             if trouble:
-                logger.info("The compiler or its runtime refused a model: %s", trouble)
+                said = {"digest": passport.sha256, "details": {"said": trouble}}
+                logger.info("The compiler or its runtime refused a model", extra=said)
             return Compilation(**answer), graph
         reason = _explain(status, memory_bytes)
         why = {"reason": reason, "digest": passport.sha256, **_trouble(output, status)}
