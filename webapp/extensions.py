@@ -1,8 +1,13 @@
 """Objects shared by the parts that need the database, unbound until the app is made."""
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, Select
 from sqlalchemy.orm import DeclarativeBase
+
+T = TypeVar("T")
 
 
 class Base(DeclarativeBase):
@@ -20,3 +25,9 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(metadata=Base.metadata)
+
+
+def read_page(query: Select[T], page: int, per_page: int) -> tuple[Sequence[T], int]:
+    """Read one page of what a query finds, and count all of it."""
+    found = db.paginate(query, page=page, per_page=per_page, max_per_page=per_page, error_out=False)
+    return found.items, found.total or 0

@@ -18,7 +18,7 @@ from webapp.errors import (
     InvalidInputError,
     PermissionDeniedError,
 )
-from webapp.extensions import db
+from webapp.extensions import db, read_page
 from webapp.remembered import Remembered
 from webapp.services.tokens import IDENTITY_CACHE_SECONDS, Identity
 
@@ -75,16 +75,10 @@ def create(
 
 def list_keys(caller: Identity, page: int, per_page: int) -> tuple[list[KeyInfo], int]:
     """List the caller's keys, newest first, and count them all."""
-    mine = ApiKey.user_id == caller.user_id
-    total = db.session.scalar(select(func.count()).select_from(ApiKey).where(mine))
-    rows = db.session.scalars(
-        select(ApiKey)
-        .where(mine)
-        .order_by(ApiKey.created_at.desc(), ApiKey.id.desc())
-        .limit(per_page)
-        .offset((page - 1) * per_page)
-    )
-    return [_info(row) for row in rows], total or 0
+    mine = select(ApiKey).where(ApiKey.user_id == caller.user_id)
+    newest_first = mine.order_by(ApiKey.created_at.desc(), ApiKey.id.desc())
+    rows, total = read_page(newest_first, page, per_page)
+    return [_info(row) for row in rows], total
 
 
 def revoke(caller: Identity, key_id: str) -> None:

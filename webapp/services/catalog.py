@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, or_, select
 
 from webapp.db.tables import ModelAlias, ModelVersion, RegisteredModel
 from webapp.errors import ModelNotFoundError, PermissionDeniedError
-from webapp.extensions import db
+from webapp.extensions import db, read_page
 from webapp.ml.loading import Allowed
 from webapp.services.acceptance import state_of
 from webapp.services.naming import LATEST, is_id
@@ -42,16 +42,12 @@ class Catalog:
         self, caller: Identity, page: int, per_page: int
     ) -> tuple[list[ModelInfo], int]:
         """List the models that the caller may see, newest first, and count them all."""
-        visible = _visible_to(caller)
-        total = db.session.scalar(select(func.count()).select_from(RegisteredModel).where(visible))
-        models = db.session.scalars(
-            select(RegisteredModel)
-            .where(visible)
-            .order_by(RegisteredModel.created_at.desc(), RegisteredModel.id.desc())
-            .limit(per_page)
-            .offset((page - 1) * per_page)
+        visible = select(RegisteredModel).where(_visible_to(caller))
+        newest_first = visible.order_by(
+            RegisteredModel.created_at.desc(), RegisteredModel.id.desc()
         )
-        return [describe(model) for model in models], total or 0
+        models, total = read_page(newest_first, page, per_page)
+        return [describe(model) for model in models], total
 
     def get_model(self, caller: Identity, reference: str) -> ModelInfo:
         """Get a model with its versions and their passports."""
@@ -63,16 +59,10 @@ class Catalog:
         self, caller: Identity, reference: str, page: int, per_page: int
     ) -> tuple[list[dict[str, Any]], int]:
         """List a model's versions with their passports, newest first, and count them all."""
-        mine = ModelVersion.model_id == find_model(caller, reference).id
-        total = db.session.scalar(select(func.count()).select_from(ModelVersion).where(mine))
-        versions = db.session.scalars(
-            select(ModelVersion)
-            .where(mine)
-            .order_by(ModelVersion.version.desc())
-            .limit(per_page)
-            .offset((page - 1) * per_page)
-        )
-        return [_version_info(version, self._allowed) for version in versions], total or 0
+        model_id = find_model(caller, reference).id
+        mine = select(ModelVersion).where(ModelVersion.model_id == model_id)
+        versions, total = read_page(mine.order_by(ModelVersion.version.desc()), page, per_page)
+        return [_version_info(version, self._allowed) for version in versions], total
 
     def list_aliases(self, caller: Identity, reference: str) -> dict[str, int]:
         """Tell which version each alias of a model names; ``latest`` is there by itself."""
